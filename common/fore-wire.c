@@ -397,30 +397,48 @@ static void on_client_line(ForeWire *wire, json_t *object)
 
 /* --- lines --- */
 
+static gboolean on_refill(gpointer data);
+
+static void refill_tokens(ForeWire *wire)
+{
+    double rate = wire->config.max_per_second;
+    gint64 now = g_get_monotonic_time();
+
+    wire->tokens += rate * (double)(now - wire->refilled_us) / G_USEC_PER_SEC;
+    wire->tokens = MIN(wire->tokens, rate);
+    wire->refilled_us = now;
+}
+
+/* Without a token the wire stops reading until its debt is paid. */
+static void hold_while_in_debt(ForeWire *wire)
+{
+    if (wire->tokens < 0 && wire->refill == NULL) {
+        double ms = 1000 * -wire->tokens / wire->config.max_per_second;
+        fore_channel_pause(wire->channel, true);
+        wire->refill = after_ms(wire, (unsigned)ms + 1, on_refill, wire);
+    }
+}
+
 static gboolean on_refill(gpointer data)
 {
     ForeWire *wire = data;
 
     drop_source(&wire->refill);
-    fore_channel_pause(wire->channel, false);
+    refill_tokens(wire);
+    hold_while_in_debt(wire);
+    if (wire->refill == NULL) {
+        fore_channel_pause(wire->channel, false);
+    }
     return G_SOURCE_REMOVE;
 }
 
-/* Takes one token; without one the wire stops reading until there is one again. */
+/* A read may hold many lines; they all run and go into debt, so the mean rate is held. */
 static void spend_token(ForeWire *wire)
 {
-    double rate = wire->config.max_per_second;
-    gint64 now = g_get_monotonic_time();
-
-    if (rate <= 0) {
-        return;
-    }
-    wire->tokens += rate * (double)(now - wire->refilled_us) / G_USEC_PER_SEC;
-    wire->tokens = MIN(wire->tokens, rate) - 1;
-    wire->refilled_us = now;
-    if (wire->tokens < 0 && wire->refill == NULL) {
-        fore_channel_pause(wire->channel, true);
-        wire->refill = after_ms(wire, (unsigned)(1000 * -wire->tokens / rate) + 1, on_refill, wire);
+    if (wire->config.max_per_second > 0) {
+        refill_tokens(wire);
+        wire->tokens -= 1;
+        hold_while_in_debt(wire);
     }
 }
 
