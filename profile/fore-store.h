@@ -26,14 +26,24 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeStore, fore_store_close)
 void fore_store_append(ForeStore *store, const char *vm, const ForeSample *sample);
 /** fore_store_flush: write all open chunks now. Errors: FORE_ERROR_UNAVAILABLE */
 bool fore_store_flush(ForeStore *store, GError **error);
+#define FORE_STORE_WINDOW_MAX 2000000 /* samples in one answer */
 /**
  * fore_store_window: samples of @vm with from_ms <= wall_ms <= to_ms, oldest first, gaps left out
- * Returns: (transfer full) GArray of ForeSample
+ * Returns: (transfer full) GArray of ForeSample; while the disk is away, what memory holds
+ * Errors: FORE_ERROR_UNTRUSTED (a page or chunk was changed), FORE_ERROR_LIMIT (too many samples)
  */
 GArray *fore_store_window(ForeStore *store, const char *vm, int64_t from_ms, int64_t to_ms,
                           GError **error);
 /** fore_store_vms: (transfer full) NULL-terminated names that have samples */
 char **fore_store_vms(ForeStore *store, GError **error);
+
+/**
+ * fore_store_import: many samples at once, oldest first, in one transaction; not bound to the ring
+ * @samples: [n]
+ * Errors: FORE_ERROR_UNAVAILABLE (nothing was stored), FORE_ERROR_INVALID (name of @vm)
+ */
+bool fore_store_import(ForeStore *store, const char *vm, const ForeSample *samples, size_t n,
+                       GError **error);
 
 /* Records: durable (fsync) when the call returns.  @kind "ledger", "vm", "event", "meta"...
  * A record is JSON text; the same (kind, key) replaces. */
@@ -46,6 +56,15 @@ bool fore_store_each(ForeStore *store, const char *kind, ForeStoreRecord fn, gpo
 /** fore_store_event: append an event (JSON text) to the log, bounded to the newest 100,000 */
 bool fore_store_event(ForeStore *store, int64_t wall_ms, const char *vm, const char *json,
                       GError **error);
+
+typedef void (*ForeStoreEvent)(int64_t id, int64_t wall_ms, const char *vm, const char *json,
+                               gpointer data);
+/**
+ * fore_store_each_event: events of the log with an id above @after_id, oldest first
+ * @after_id: 0 for all; ids only grow   @limit: at most so many
+ */
+bool fore_store_each_event(ForeStore *store, int64_t after_id, unsigned limit, ForeStoreEvent fn,
+                           gpointer data, GError **error);
 
 typedef struct {
     bool disk_ok; /* false: memory only, @reason says why */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * The SQLCipher file under the store: open with a raw key, schema, statements, error codes.
+ * Internal to profile/.  The file is held exclusively while it is open (locking_mode=EXCLUSIVE), so
+ * the WAL index lives in memory and not in a mapped file, which a full tmpfs could turn into
+ * SIGBUS.
+ */
+#define SQLITE_HAS_CODEC 1
+#include <glib.h>
+#include <sqlcipher/sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FORE_DB_SCHEMA 1
+
+typedef enum {
+    FORE_SQL_BEGIN,
+    FORE_SQL_COMMIT,
+    FORE_SQL_ROLLBACK,
+    FORE_SQL_VM_ADD,    /* name */
+    FORE_SQL_VM_ID,     /* name -> id */
+    FORE_SQL_VMS,       /* -> name */
+    FORE_SQL_SPAN_ADD,  /* vm, t0, t1, n, wall, mono */
+    FORE_SQL_SPAN_SET,  /* t0, t1, n, wall, mono, id */
+    FORE_SQL_SPANS,     /* vm, from, to -> id, wall, mono */
+    FORE_SQL_CHUNK_SET, /* vm, field, span, body */
+    FORE_SQL_CHUNK_GET, /* vm, field, span -> body */
+    FORE_SQL_CHUNK_ALL, /* -> body, n of its span */
+    FORE_SQL_SPAN_ALL,  /* -> wall, mono, n */
+    FORE_SQL_NEWEST,    /* vm -> t1 of the latest span, or NULL */
+    FORE_SQL_TOTAL_ADD, /* samples, chunks, bytes */
+    FORE_SQL_TOTAL,     /* -> samples, chunks, bytes */
+    FORE_SQL_PUT,       /* kind, key, json */
+    FORE_SQL_DELETE,    /* kind, key */
+    FORE_SQL_EACH,      /* kind -> key, json */
+    FORE_SQL_EVENT_ADD, /* wall_ms, vm, json */
+    FORE_SQL_EVENTS,    /* after id, limit -> id, wall_ms, vm, json */
+    FORE_SQL_N
+} ForeSql;
+
+typedef struct ForeDb ForeDb;
+
+/** fore_db_open: as fore_store_open(); @key is copied into memory that is locked and left out of
+ * dumps */
+ForeDb *fore_db_open(const char *path, const uint8_t *key, GError **error);
+void fore_db_close(ForeDb *db);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeDb, fore_db_close)
+const char *fore_db_path(const ForeDb *db);
+sqlite3 *fore_db_handle(ForeDb *db);
+
+/**
+ * fore_db_renew: when the file is no longer at its path (removed, replaced), open or create it anew
+ * @ret_renewed: whether that happened
+ */
+bool fore_db_renew(ForeDb *db, bool *ret_renewed, GError **error);
+
+/** fore_db_fail: set @error from the handle's last result @rc; returns false */
+bool fore_db_fail(ForeDb *db, int rc, const char *doing, GError **error);
+
+/** fore_db_ready: statement @which, reset and with all parameters NULL; NULL and @error when it
+ * cannot be */
+sqlite3_stmt *fore_db_ready(ForeDb *db, ForeSql which, GError **error);
+/** fore_db_run: step a statement that gives no rows, then reset it */
+bool fore_db_run(ForeDb *db, sqlite3_stmt *stmt, const char *doing, GError **error);
+/**
+ * fore_db_next: step to the next row
+ * Returns: 1 a row, 0 the end (the statement is reset), -1 @error (reset as well)
+ */
+int fore_db_next(ForeDb *db, sqlite3_stmt *stmt, const char *doing, GError **error);
+
+bool fore_db_begin(ForeDb *db, GError **error);
+/** fore_db_commit: durable when true; rolled back when false */
+bool fore_db_commit(ForeDb *db, GError **error);
+void fore_db_rollback(ForeDb *db);
