@@ -14,6 +14,7 @@
 #include "fore-schedule.h"
 
 #define PAGE_BYTES 4096u
+#define HUGE_BYTES (UINT64_C(2) << 20)
 #define RETRY_NS   50000000L
 
 struct ForeArena {
@@ -21,9 +22,9 @@ struct ForeArena {
     pthread_cond_t changed;
     uint32_t want_chunks;
 
-    pthread_rwlock_t chunks_lock; /* readers visit pages, the arena's thread maps and unmaps */
-    unsigned char *chunks[FORE_ARENA_MAX_CHUNKS];
-    uint32_t n_chunks;
+    pthread_rwlock_t chunks_lock; /* readers visit pages, the arena's thread adds and removes */
+    unsigned char *base;          /* address space for all chunks, aligned for huge pages */
+    uint32_t n_chunks;            /* the first of them are touched */
 };
 
 /* The value of a "Name:   123 kB" line, in bytes; 0 when it is missing. */
@@ -48,38 +49,32 @@ void fore_memory_read(ForeMemory *ret_memory)
     ret_memory->available_bytes = meminfo_field(text, "MemAvailable:");
 }
 
-/* Maps and touches one chunk more; false when there is no room for it now. */
+/* Touches one chunk more; false when there is no room for it now. */
 static bool grow(ForeArena *arena)
 {
     ForeMemory memory;
-    unsigned char *chunk;
+    unsigned char *chunk = arena->base + arena->n_chunks * FORE_ARENA_CHUNK_BYTES;
 
     fore_memory_read(&memory);
     if (memory.available_bytes < FORE_ARENA_RESERVE_BYTES + FORE_ARENA_CHUNK_BYTES) {
-        return false;
-    }
-    chunk = mmap(NULL, FORE_ARENA_CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                 -1, 0);
-    if (chunk == MAP_FAILED) {
         return false;
     }
     for (uint64_t at = 0; at < FORE_ARENA_CHUNK_BYTES; at += PAGE_BYTES) {
         chunk[at] = 1;
     }
     pthread_rwlock_wrlock(&arena->chunks_lock);
-    arena->chunks[arena->n_chunks++] = chunk;
+    arena->n_chunks++;
     pthread_rwlock_unlock(&arena->chunks_lock);
     return true;
 }
 
 static void shrink(ForeArena *arena)
 {
-    unsigned char *chunk;
-
     pthread_rwlock_wrlock(&arena->chunks_lock);
-    chunk = arena->chunks[--arena->n_chunks];
+    arena->n_chunks--;
     pthread_rwlock_unlock(&arena->chunks_lock);
-    munmap(chunk, FORE_ARENA_CHUNK_BYTES);
+    madvise(arena->base + arena->n_chunks * FORE_ARENA_CHUNK_BYTES, FORE_ARENA_CHUNK_BYTES,
+            MADV_DONTNEED);
 }
 
 /* Waits until the wanted size changes, or for a retry when @retry. */
@@ -125,6 +120,19 @@ static void *on_arena(void *opaque)
     return NULL;
 }
 
+/* Address space only: MAP_NORESERVE keeps it out of the kernel's account. */
+static unsigned char *map_space(void)
+{
+    uint64_t size = FORE_ARENA_MAX_CHUNKS * FORE_ARENA_CHUNK_BYTES + HUGE_BYTES;
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                    -1, 0);
+
+    if (at == MAP_FAILED) {
+        return NULL;
+    }
+    return (unsigned char *)(((uintptr_t)at + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES);
+}
+
 ForeArena *fore_arena_new(void)
 {
     ForeArena *arena = calloc(1, sizeof *arena);
@@ -141,7 +149,8 @@ ForeArena *fore_arena_new(void)
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&arena->lock, NULL);
     pthread_rwlock_init(&arena->chunks_lock, NULL);
-    err = pthread_create(&thread, NULL, on_arena, arena);
+    arena->base = map_space();
+    err = arena->base ? pthread_create(&thread, NULL, on_arena, arena) : errno;
     if (err != 0) {
         free(arena);
         errno = err;
@@ -177,7 +186,8 @@ void fore_arena_visit(ForeArena *arena, uint64_t seed, uint32_t n_pages)
     pthread_rwlock_rdlock(&arena->chunks_lock);
     for (uint32_t i = 0; i < n_pages && arena->n_chunks > 0; i++) {
         uint64_t random = fore_random_next(&seed);
-        unsigned char *chunk = arena->chunks[(random >> 32) % arena->n_chunks];
+        unsigned char *chunk =
+            arena->base + (random >> 32) % arena->n_chunks * FORE_ARENA_CHUNK_BYTES;
 
         /* Two workers may write one byte at once: any value will do, but not a data race. */
         __atomic_store_n(chunk +

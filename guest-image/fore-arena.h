@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The memory of a burst: mapped and touched when wanted, given back when not.  It never takes the
+ * The memory of a burst: touched when wanted, given back when not.  It never takes the
  * last FORE_ARENA_RESERVE_BYTES of MemAvailable, so it cannot call the OOM killer; what it lacks it
  * keeps trying to get for as long as it is wanted.
  */
@@ -28,7 +28,7 @@ ForeArena *fore_arena_new(void);
 /** fore_arena_want: sets the wanted size, rounded down to chunks, at most 8 GiB; returns at once */
 void fore_arena_want(ForeArena *arena, uint64_t bytes);
 
-/** fore_arena_got: bytes that are mapped and touched now */
+/** fore_arena_got: bytes that are touched now */
 uint64_t fore_arena_got(ForeArena *arena);
 
 /** fore_arena_visit: writes one word in each of @n_pages pages, chosen by @seed; none if empty */

@@ -76,11 +76,11 @@ static void __attribute__((format(printf, 2, 3))) say(Workload *w, const char *f
     }
 }
 
-/* The number of CPUs in a list such as "0,2-4"; 0 when it cannot be read. */
-static uint32_t count_online(void)
+/* The number of CPUs in a file with a list such as "0,2-4"; 0 when it cannot be read. */
+static uint32_t count_cpus(const char *path)
 {
     char text[256];
-    int fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     uint32_t count = 0;
 
@@ -114,17 +114,17 @@ static void report(Workload *w, const ForeMoment *moment, uint64_t now)
     permille += now < w->hog_until_ns ? 1000 : 0;
     say(w,
         "{\"t_ms\":%llu,\"phase\":\"%s\",\"cycle\":%u,\"demand_vcpus\":%u.%03u,"
-        "\"demand_mem_bytes\":%llu,\"online\":%u,\"mem_total_bytes\":%llu,"
+        "\"demand_mem_bytes\":%llu,\"online\":%u,\"present\":%u,\"mem_total_bytes\":%llu,"
         "\"mem_available_bytes\":%llu,\"arena_want_bytes\":%llu,\"arena_bytes\":%llu,"
         "\"queue\":%zu,\"served\":%llu,\"dropped\":%llu}\n",
         (unsigned long long)(now / 1000000), fore_phase_name(moment->phase), moment->cycle,
         permille / 1000, permille % 1000,
         (unsigned long long)(used_bytes + moment->arena_bytes +
                              (moment->arena_bytes > 0 ? FORE_ARENA_RESERVE_BYTES : 0)),
-        count_online(), (unsigned long long)memory.total_bytes,
-        (unsigned long long)memory.available_bytes, (unsigned long long)moment->arena_bytes,
-        (unsigned long long)arena_bytes, stats.queue, (unsigned long long)stats.served,
-        (unsigned long long)stats.dropped);
+        count_cpus("/sys/devices/system/cpu/online"), count_cpus("/sys/devices/system/cpu/present"),
+        (unsigned long long)memory.total_bytes, (unsigned long long)memory.available_bytes,
+        (unsigned long long)moment->arena_bytes, (unsigned long long)arena_bytes, stats.queue,
+        (unsigned long long)stats.served, (unsigned long long)stats.dropped);
 }
 
 /* A child, so that its CPU time is nobody's request and it ends by itself. */

@@ -291,7 +291,7 @@ class Swtpm:
         self.lab = lab
         self.uuid = uuid
         self.directory = lab.directory / name
-        self.control = self.directory / "sock"
+        self.socket = self.directory / "sock"
         self.process = None
 
     def manufacture(self):
@@ -304,22 +304,29 @@ class Swtpm:
         if setup.wait(120) != 0:
             raise LabError(f"swtpm_setup failed: {setup.log_tail()}")
 
-    def start(self, server=None):
-        """Starts it; @server is an extra data socket (a path) for a client of its own, without QEMU."""
-        self.control.unlink(missing_ok=True)
+    def start(self, serve=False):
+        """Starts it: for QEMU, or with @serve for a client of its own, whose TCTI is then in `tcti`."""
+        control = f"{self.socket}.ctrl" if serve else self.socket
         argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.directory}", "--ctrl",
-                f"type=unixio,path={self.control}", "--log", f"file={self.directory}/swtpm.log"]
-        if server is not None:
-            argv += ["--server", f"type=unixio,path={server}", "--flags", "not-need-init"]
+                f"type=unixio,path={control}", "--log", f"file={self.directory}/swtpm.log"]
+        if serve:
+            self.socket.unlink(missing_ok=True)
+            argv += ["--server", f"type=unixio,path={self.socket}", "--flags", "not-need-init,startup-clear"]
         else:
             argv.append("--terminate")
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        pathlib.Path(control).unlink(missing_ok=True)
         self.process = self.lab.spawn(argv, self.directory / "out.log")
-        wait_socket(self.control, self.process, 10)
+        wait_socket(control, self.process, 10)
         return self
+
+    @property
+    def tcti(self):
+        return f"swtpm:path={self.socket}"
 
     def argv(self):
         """For QEMU."""
-        return ["-chardev", f"socket,id=vtpm0c,path={self.control}", "-tpmdev", "emulator,id=tpm0,chardev=vtpm0c",
+        return ["-chardev", f"socket,id=vtpm0c,path={self.socket}", "-tpmdev", "emulator,id=tpm0,chardev=vtpm0c",
                 "-device", "tpm-crb,tpmdev=tpm0"]
 
     def stop(self):
@@ -333,8 +340,7 @@ def wait_socket(path, process, timeout_s):
     deadline = time.monotonic() + timeout_s
     turn = threading.Event()
     while True:
-        listening = subprocess_listens(path)
-        if listening:
+        if is_listening(path):
             return
         if not process.running():
             raise LabError(f"{process.argv[0]} ended at once: {process.log_tail()}")
@@ -343,7 +349,7 @@ def wait_socket(path, process, timeout_s):
         turn.wait(0.01)
 
 
-def subprocess_listens(path):
+def is_listening(path):
     """Whether a Unix socket at @path is in the listening state; connecting would use up swtpm's one client."""
     want = str(path)
     with open("/proc/net/unix", encoding="utf-8") as table:
@@ -403,7 +409,8 @@ class Guest:
     def start(self, incoming=None):
         """Starts vTPM and QEMU and connects the observer's QMP and the truth channel."""
         if self.tpm:
-            if not (self.tpm.directory / "tpm2-00.permall").exists():
+            # A restored machine brings its vTPM's state along.
+            if incoming is None and not (self.tpm.directory / "tpm2-00.permall").exists():
                 self.tpm.manufacture()
             self.tpm.start()
         listeners = {ident: _listen(path) for ident, path in self.paths.items()}
@@ -479,20 +486,8 @@ class Guest:
         self.process = self.qmp = self.truth = None
 
 
-def restore(lab, name, snapshot, uuid, **options):
-    """A guest that continues from a saved file; the options must be those that it was saved with."""
-    guest = Guest(lab, name, uuid=uuid, **options)
-    guest.start(incoming=f"file:{snapshot}")
-    deadline_s = 60.0
-    # A restored machine that was saved while stopped stays stopped: RESUME comes only after "cont".
-    wait_status(guest.qmp, ("paused", "postmigrate", "running"), deadline_s)
-    if guest.qmp.execute("query-status")["status"] != "running":
-        guest.resume()
-    return guest
-
-
 def wait_status(qmp, wanted, timeout_s):
-    """Until query-status says one of @wanted; the restore of a file sends no event that says so in every version."""
+    """Until query-status says one of @wanted; a restore ends in a state, not in an event."""
     deadline = time.monotonic() + timeout_s
     turn = threading.Event()
     while True:
@@ -544,6 +539,14 @@ class Lab:
     def guest(self, name="guest", **options):
         guest = Guest(self, name, **options)
         self._guests.append(guest)
+        return guest
+
+    def restore(self, snapshot, name, uuid, **options):
+        """A guest that continues from a saved file; options as those that it was saved with."""
+        guest = self.guest(name, uuid=uuid, **options)
+        guest.start(incoming=f"file:{snapshot}")
+        wait_status(guest.qmp, ("paused", "postmigrate", "running"), 60.0)
+        guest.resume()
         return guest
 
     def close(self):
