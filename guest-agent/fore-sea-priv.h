@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* Shared by fore-sea.c (life cycle, reports) and fore-sea-commands.c (what the host asks for). */
+#include "common/fore-identity.h"
+#include "guest-agent/fore-sea-evidence.h"
+#include "guest-agent/fore-sea-gate.h"
+#include "guest-agent/fore-sea-port.h"
+#include "guest-agent/fore-sea-usage.h"
+#include "guest-agent/fore-sea-worker.h"
+#include "guest-agent/fore-sea.h"
+
+struct ForeSea {
+    GMainContext *context;
+    const ForeSeaConfig *config;
+    ForeIdentity *identity;
+    EVP_PKEY *pam_key;
+    ForeSeaEvidence *evidence; /* only the worker's jobs touch it */
+    ForeSeaWorker *worker;     /* TPM commands and log reads, one after the other */
+    ForeSeaGate *gate;
+    ForeSeaPort *port;
+    ForeSeaUsage *usage;
+    unsigned interval_ms;
+    unsigned looks; /* at the run queue since the newest report */
+    uint64_t seq;   /* of the newest report */
+    GSource *tick, *second;
+};
+
+/** fore_sea_command: answer one command of the host, now or when the worker is done */
+void fore_sea_command(ForeSea *sea, ForeCall *call);
+/** fore_sea_set_interval: begin a new interval of @ms, FORE_SEA_INTERVAL_MIN.._MAX */
+void fore_sea_set_interval(ForeSea *sea, unsigned ms);
