@@ -16,6 +16,7 @@ import pathlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -560,11 +561,36 @@ class Lab:
             self.reap(process)
 
 
-def plugin_option(page, library=None):
+def plugin_option(page, uuid, library=None):
     """The value of -plugin for the profiler, or None when it is not built.  @page: path of its profile page."""
     library = pathlib.Path(library) if library else ROOT / "build/libforesee-profiler.so"
     if not library.exists():
         return None
-    if not re.fullmatch(r"[\w./-]+", str(page)):
-        raise LabError(f"page path '{page}' has characters that -plugin cannot take")
-    return f"{library},page={page}"
+    if not re.fullmatch(r"/[\w./-]+", str(page)):
+        raise LabError(f"page path '{page}' must be absolute and have no comma or blank: -plugin cannot take it")
+    return f"{library},page={page},uuid={uuid}"
+
+
+# Offsets and sizes of common/fore-page.h; tests/unit/test-page.c pins them there.
+_PAGE_HEADER, _PAGE_BLOCK, _PAGE_BLOCKS = 256, 128, 255
+_PAGE_FIELDS = ("plugged_ns", "updated_ns", "idle_since_ns", "idle_ns", "insns", "blocks", "loads", "stores", "syscalls",
+                "resumes")
+
+
+def read_page(path):
+    """The counters of each vCPU that was ever plugged: [{"vcpu", "state", "insns", ...}].  For observers only: it does
+    not check as fore_page_open() does, but takes no block that is being written."""
+    for _ in range(100):
+        data = pathlib.Path(path).read_bytes()
+        if data[:8] != b"FOREPAGE" or len(data) < _PAGE_HEADER + _PAGE_BLOCKS * _PAGE_BLOCK:
+            raise LabError(f"{path} is not a profile page")
+        found = []
+        for i in range(_PAGE_BLOCKS):
+            seq, state, *counters = struct.unpack_from("<II10Q", data, _PAGE_HEADER + i * _PAGE_BLOCK)
+            if seq % 2:
+                break
+            if state:
+                found.append({"vcpu": i, "state": state, **dict(zip(_PAGE_FIELDS, counters))})
+        else:
+            return found
+    raise LabError(f"{path}: a block stays in mid-write")
