@@ -45,11 +45,21 @@ ForeLedger *fore_ledger_new(double vcpus, double mem_bytes);
 void fore_ledger_free(ForeLedger *ledger);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeLedger, fore_ledger_free)
 
-/** fore_ledger_set_base: what a VM holds without any entry (boot size). Errors: FORE_ERROR_LIMIT */
+/**
+ * fore_ledger_set_base: what a VM holds without any entry (boot size); adds the VM when it is new
+ * Errors: FORE_ERROR_LIMIT (does not fit; nothing changed), FORE_ERROR_INVALID (name, NaN,
+ * negative)
+ */
 bool fore_ledger_set_base(ForeLedger *ledger, const char *vm, double vcpus, double mem_bytes,
                           GError **error);
 void fore_ledger_remove_vm(ForeLedger *ledger, const char *vm);
-/** fore_ledger_restore: put back an entry read from disk at start (unfinished or online ones) */
+/**
+ * fore_ledger_restore: put back an entry read from disk at start, in any state and any order
+ * Unfinished ones are charged until FORE_EVENT_CAPACITY settles them; of the final ones the newest
+ * says what the VM holds.  Charged even when it is past capacity: it is already there. Errors:
+ * FORE_ERROR_INVALID (malformed entry), FORE_ERROR_EXISTS (id known, or a second open one of the
+ * same VM and resource)
+ */
 bool fore_ledger_restore(ForeLedger *ledger, const ForeLedgerEntry *entry, GError **error);
 /** fore_ledger_promised / _capacity: of a resource, over all VMs */
 double fore_ledger_promised(const ForeLedger *ledger, ForeResource resource);
@@ -64,10 +74,30 @@ GArray *fore_ledger_list(const ForeLedger *ledger, const char *vm, unsigned n_fi
 bool fore_ledger_plan(ForeLedger *ledger, const char *vm, ForeResource resource, uint64_t plan_id,
                       double from, double to, uint64_t now_ns, ForeLedgerEntry *ret,
                       GError **error);
-/** fore_ledger_next_id: a new plan id */
+/** fore_ledger_next_id: a new id, for a plan; entries and plans share one numbering */
 uint64_t fore_ledger_next_id(ForeLedger *ledger);
 /** fore_ledger_move: change state; false when the table forbids it (then nothing changed) */
 bool fore_ledger_move(ForeLedger *ledger, uint64_t id, ForeLedgerState to, const char *reason,
                       uint64_t now_ns, ForeLedgerEntry *ret);
 /** fore_ledger_transition_allowed: the table itself */
 bool fore_ledger_transition_allowed(ForeLedgerState from, ForeLedgerState to);
+/**
+ * fore_ledger_settle: end an open entry with what is true now
+ * @state: ONLINE, RELEASED or FAILED; states on the way to ONLINE or RELEASED are passed through
+ * @to: the total that was reached (written to the entry unless FAILED)
+ * @charge: what the VM holds of the resource from now on, whatever the entry says
+ * Returns: false when the entry is unknown, final, or of the other direction
+ */
+bool fore_ledger_settle(ForeLedger *ledger, uint64_t id, ForeLedgerState state, double to,
+                        double charge, const char *reason, uint64_t now_ns, ForeLedgerEntry *ret);
+/** fore_ledger_sync: truth re-read: what @vm holds; no effect on open entries or unknown VMs */
+void fore_ledger_sync(ForeLedger *ledger, const char *vm, ForeResource resource, double charge);
+/** fore_ledger_room: the highest total that @vm could be promised now; 0 for an unknown VM */
+double fore_ledger_room(const ForeLedger *ledger, const char *vm, ForeResource resource);
+/** fore_ledger_charge: what is charged to @vm now; 0 for an unknown VM */
+double fore_ledger_charge(const ForeLedger *ledger, const char *vm, ForeResource resource);
+/** fore_ledger_get: a copy of entry @id; false when unknown (final ones are forgotten after a
+ * while) */
+bool fore_ledger_get(const ForeLedger *ledger, uint64_t id, ForeLedgerEntry *ret);
+/** fore_ledger_state_is_final: ONLINE, RELEASED, FAILED */
+bool fore_ledger_state_is_final(ForeLedgerState state);

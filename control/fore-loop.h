@@ -68,6 +68,22 @@ typedef struct {
     char verdict[160]; /* what was decided and why, one sentence */
 } ForeExplain;
 
+/*
+ * For those who carry actions out:
+ * - plan.id of ATTEST, GROW and RELEASE names the plan; entries of its resources share it as their
+ *   plan_id.  Answers carry either that plan id (all entries of the plan) or the id of one entry.
+ * - capacity in PLUGGED, ONLINE and RELEASED decides what was reached; leave it all zero only when
+ * it is not known, then ok is believed.  A growth succeeded when vcpus_online and mem_online_bytes
+ * (and for PLUGGED: *_plugged*) reach the plan's totals.
+ * - A GROW may come without an ATTEST of the same plan id: it lies within the totals of the newest
+ *   grant, which is still fresh and which the SEA already has.
+ * - Send FORE_EVENT_CAPACITY whenever QEMU or the SEA was (re)connected or the guest was reset:
+ * open entries are adopted or rolled back to what there is, and what was proved before is void.
+ * - VERDICT with affirmed == false is also the answer for "the PAM cannot be reached".
+ * - Note codes: "denied", "late", "no-room", "failed", "partial", "adopted", "rolled-back", "would"
+ *   (recommend mode; no colon), "forecast", "policy", "capacity", "frozen", "thawed".
+ */
+
 /**
  * fore_loop_new: one VM's loop
  * @vm: name, for ledger entries    @ledger: the host's, shared by all loops, outlives this

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* What the operator allows one VM: limits, gains, times.  Parsed from key=value by name. */
+/*
+ * What the operator allows one VM: limits, gains, times.  Parsed from key=value by name.  Memory
+ * amounts are totals, base included; they are rounded to base + n x FORE_MEM_BLOCK (minimum up,
+ * maximum down).
+ */
 #include "common/fore-flow.h"
 
 typedef enum { FORE_MODE_OBSERVE, FORE_MODE_RECOMMEND, FORE_MODE_ENFORCE } ForeMode;
