@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How it works.  Each step's reply leads to the next; whatever fails becomes a verdict "not
+ * affirmed" with a reason: silence is never a yes.  A guest that does not answer is reported to the
+ * PAM as silent, so that the PAM's record says so too.
+ */
+#include "qmp-agent/fore-attest.h"
+
+#include <string.h>
+
+#include "common/fore-error.h"
+
+struct ForeAttest {
+    ForeVm *vm; /* NULL once the VM was removed */
+    ForePlan plan;
+    ForeAttestDone done;
+    gpointer data;
+    char *session;
+    unsigned timeout_ms;
+};
+
+static void attest_free(ForeAttest *a)
+{
+    g_free(a->session);
+    g_free(a);
+}
+
+static void finish(ForeAttest *a, ForeGrantRef *ref, const json_t *answer)
+{
+    ref->plan_id = a->plan.id;
+    ref->verdict_ns = (uint64_t)g_get_monotonic_time() * 1000;
+    if (a->vm != NULL) {
+        a->vm->attests = g_slist_remove(a->vm->attests, a);
+    }
+    a->done(a->vm, ref, answer, a->data);
+    attest_free(a);
+}
+
+static void refuse(ForeAttest *a, const char *who, const char *why)
+{
+    ForeGrantRef ref = {0};
+
+    g_snprintf(ref.reason, sizeof ref.reason, "%s:%s", who, why);
+    finish(a, &ref, NULL);
+}
+
+/* The reasons of all nodes that are not affirming, "node:reason node:reason". */
+static void collect_reasons(const json_t *answer, char *buf, size_t size)
+{
+    json_t *nodes = json_object_get(answer, "nodes"), *node, *reason;
+    size_t i, j;
+
+    buf[0] = '\0';
+    json_array_foreach (nodes, i, node) {
+        const char *id = json_string_value(json_object_get(node, "id"));
+        json_array_foreach (json_object_get(node, "reasons"), j, reason) {
+            const char *text = json_string_value(reason);
+            if (id == NULL || text == NULL) {
+                continue;
+            }
+            if (buf[0] != '\0') {
+                g_strlcat(buf, " ", size);
+            }
+            if (strchr(text, ':') == NULL) {
+                g_strlcat(buf, id, size);
+                g_strlcat(buf, ":", size);
+            }
+            g_strlcat(buf, text, size);
+        }
+    }
+    if (buf[0] == '\0') {
+        g_strlcpy(buf, "pam:no-reason-given", size);
+    }
+}
+
+static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    ForeAttest *a = data;
+    ForeGrantRef ref = {0};
+    const char *verdict = json_string_value(json_object_get(ret, "verdict"));
+    const char *grant = json_string_value(json_object_get(ret, "grant"));
+    int64_t expires = 0;
+
+    if (ret == NULL) {
+        refuse(a, "pam",
+               g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT) ? "timeout" : error->message);
+        return;
+    }
+    ref.affirmed = g_strcmp0(verdict, "affirming") == 0 && grant != NULL;
+    if (ref.affirmed && fore_json_get_int(ret, "expires", 0, INT64_MAX / 2, &expires, NULL)) {
+        int64_t left_s = expires - g_get_real_time() / G_USEC_PER_SEC;
+        ref.vcpus = a->plan.vcpus;
+        ref.mem_bytes = a->plan.mem_bytes;
+        ref.expires_ns = (uint64_t)g_get_monotonic_time() * 1000 +
+                         (uint64_t)CLAMP(left_s, 0, 86400) * FORE_NS_PER_S;
+    } else {
+        ref.affirmed = false;
+        collect_reasons(ret, ref.reason, sizeof ref.reason);
+    }
+    finish(a, &ref, ret);
+}
+
+static void send_finish(ForeAttest *a, json_t *evidence)
+{
+    const char *pin = fore_link_peer_pin(a->vm->sea);
+
+    fore_link_execute(fore_agent_pam(a->vm->agent), "finish",
+                      json_pack("{s:s,s:o,s:s,s:I,s:I}", "session", a->session, "evidence",
+                                evidence, "channel-pin", pin != NULL ? pin : "", "vcpus",
+                                (json_int_t)a->plan.vcpus, "memory-bytes",
+                                (json_int_t)a->plan.mem_bytes),
+                      a->timeout_ms, on_finished, a);
+}
+
+static void on_evidence(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    ForeAttest *a = data;
+
+    if (a->vm == NULL) {
+        refuse(a, "foreseed", "vm-removed");
+        return;
+    }
+    send_finish(a, ret != NULL ? json_deep_copy(ret) : json_null());
+}
+
+static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    ForeAttest *a = data;
+    const char *session = NULL, *nonce = NULL;
+    int64_t mask = 0;
+
+    if (a->vm == NULL || ret == NULL) {
+        refuse(a, "pam", error != NULL ? error->message : "vm-removed");
+        return;
+    }
+    if (!fore_json_get_string(ret, "session", &session, NULL) ||
+        !fore_json_get_string(ret, "nonce", &nonce, NULL) ||
+        !fore_json_get_int(ret, "pcr-mask", 0, UINT32_MAX, &mask, NULL)) {
+        refuse(a, "pam", "malformed-answer");
+        return;
+    }
+    a->session = g_strdup(session);
+    fore_link_execute(a->vm->sea, "sea-attest",
+                      json_pack("{s:s,s:I}", "nonce", nonce, "pcr-mask", (json_int_t)mask),
+                      a->timeout_ms / 2, on_evidence, a);
+}
+
+void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gpointer data)
+{
+    ForeAttest *a = g_new0(ForeAttest, 1);
+    ForeLink *pam = fore_agent_pam(vm->agent);
+
+    a->vm = vm;
+    vm->attests = g_slist_prepend(vm->attests, a);
+    a->plan = *plan;
+    a->done = done;
+    a->data = data;
+    a->timeout_ms = fore_agent_config(vm->agent)->attest_timeout_ms;
+    g_assert(pam != NULL);
+    fore_link_execute(pam, "begin", json_pack("{s:s}", "vm", vm->uuid), a->timeout_ms / 2, on_begun,
+                      a);
+}
+
+void fore_attest_forget_vm(ForeVm *vm)
+{
+    for (GSList *l = vm->attests; l != NULL; l = l->next) {
+        ((ForeAttest *)l->data)->vm = NULL; /* the outstanding reply ends it */
+    }
+    g_clear_pointer(&vm->attests, g_slist_free);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * One VM as foreseed knows it: its three sources (QEMU, profile page, SEA), its forecaster and
+ * loop, and the plan that is being carried out.  fore-vm.c samples and steps; fore-act.c carries
+ * out actions; fore-view.c shows it.
+ */
+#include "common/fore-page.h"
+#include "control/fore-loop.h"
+#include "forecast/fore-forecaster.h"
+#include "qmp-agent/fore-agent.h"
+#include "qmp-agent/fore-qmp.h"
+
+#define FORE_USAGE_MAX_AGE_NS (3 * FORE_NS_PER_S)
+
+/* The newest USAGE event, checked against its bounds. */
+typedef struct {
+    bool have;
+    uint64_t at_ns;   /* when it arrived, CLOCK_MONOTONIC */
+    uint64_t seq;     /* grows; a step back ends the session */
+    uint64_t records; /* reports taken since the daemon started */
+    uint32_t valid;   /* FORE_FIELD_x bits */
+    double value[FORE_FIELD_N];
+} ForeReport;
+
+/* What the SEA says is there; -1/0 until it has said so. */
+typedef struct {
+    bool have;
+    unsigned vcpus_online;
+    uint64_t mem_online_bytes;
+    unsigned vcpus_ungranted, blocks_ungranted;
+} ForeGuestCapacity;
+
+typedef struct ForeVm {
+    ForeAgent *agent;
+    char *name, *uuid, *qmp_path, *page_path, *sea_path, *vmem_device;
+    char **pathway; /* node ids beside the guest */
+    ForePolicy policy;
+    bool base_known;
+
+    ForeQmp *qmp;
+    ForeLink *sea;
+    ForePage *page;
+    char *page_reason;
+    uint64_t page_records;
+    bool page_have_previous;
+    ForePageSnapshot *page_previous, *page_now;
+
+    ForeReport report;
+    ForeGuestCapacity guest;
+    unsigned distrust; /* consecutive samples in which the guest claims more than the host saw */
+    bool distrusted;
+
+    ForeForecaster *forecaster;
+    ForeLoop *loop;
+    ForeSample sample; /* newest */
+    ForeForecast forecast;
+    ForeCapacity requested; /* totals last asked for */
+
+    GSList *attests;     /* exchanges under way (fore-attest.h) */
+    json_t *verdict;     /* newest answer of the PAM, or NULL */
+    uint64_t verdict_ns; /* when it came */
+    char *grant;         /* newest grant (JWS) and the plan it is for */
+    uint64_t grant_plan;
+    struct ForeGrow *grow;         /* the growth or release under way, or NULL (fore-act.c) */
+    uint64_t entry_of[FORE_RES_N]; /* ledger entries of the plan under way; 0 = none */
+    uint64_t entry_plan;
+} ForeVm;
+
+/** fore_vm_new: starts connecting to its sources; @record: as stored by fore_vm_record().
+ *  Errors: FORE_ERROR_INVALID naming the key */
+ForeVm *fore_vm_new(ForeAgent *agent, const json_t *record, GError **error);
+void fore_vm_free(ForeVm *vm);
+/** fore_vm_record: what is needed to make it again after a restart (transfer full) */
+json_t *fore_vm_record(const ForeVm *vm);
+/** fore_vm_set_policy: settings by name, all or none. Errors: as fore_policy_set() */
+bool fore_vm_set_policy(ForeVm *vm, const json_t *settings, GError **error);
+/** fore_vm_set_model: NULL = none */
+void fore_vm_set_model(ForeVm *vm, ForeModel *model);
+/** fore_vm_tick: one step of the loop, once a second */
+void fore_vm_tick(ForeVm *vm, uint64_t now_ns);
+/** fore_vm_capacity: the three numbers, from QEMU and the guest, as known now */
+void fore_vm_capacity(const ForeVm *vm, ForeCapacity *ret);
+/** fore_vm_feed: hand an event to the loop and carry out what it answers */
+void fore_vm_feed(ForeVm *vm, const ForeEvent *event);
+
+/* --- fore-act.c --- */
+/** fore_act_run: carry out actions in order */
+void fore_act_run(ForeVm *vm, const ForeActions *actions);
+/** fore_act_cancel: forget what is under way (the VM goes away) */
+void fore_act_cancel(ForeVm *vm);
+/** fore_act_guest_changed: the SEA told a new capacity */
+void fore_act_guest_changed(ForeVm *vm);
