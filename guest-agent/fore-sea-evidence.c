@@ -54,7 +54,8 @@ static ForeTpm *need_tpm(ForeSeaEvidence *evidence, GError **error)
 /* After a failure of the TPM itself the next command starts on a fresh connection. */
 static void judge_tpm(ForeSeaEvidence *evidence, const GError *err)
 {
-    if (err && !g_error_matches(err, FORE_ERROR, FORE_ERROR_UNTRUSTED)) {
+    if (err && !g_error_matches(err, FORE_ERROR, FORE_ERROR_UNTRUSTED) &&
+        !g_error_matches(err, FORE_ERROR, FORE_ERROR_INVALID)) {
         g_clear_pointer(&evidence->tpm, fore_tpm_close);
     }
 }
