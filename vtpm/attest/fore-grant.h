@@ -53,7 +53,7 @@ const char *fore_grant_reason_name(
  * fore_grant_sign: compact JWS (transfer full)
  * @key: P-256 private key; only its signing operation is used, so it may live in an HSM or TPM
  * Errors: FORE_ERROR_INVALID (a field that fore_grant_verify() would refuse; the message names it),
- *         FORE_ERROR_FAILED (the key did not sign)
+ *         FORE_ERROR_FAILED (no P-256 key, or it did not sign)
  */
 char *fore_grant_sign(const ForeGrant *grant, EVP_PKEY *key, GError **error);
 
@@ -66,7 +66,7 @@ typedef struct {
 } ForeGrantExpect;
 /**
  * fore_grant_verify: the first reason that applies, in this order: form, algorithm, signature,
- * claims, VM, AK, expiry, issue time, sequence.  Unknown claims and header fields are refused: a
+ * claims, VM, AK, expiry, issue time, sequence.  Unknown claims are refused: a
  * newer PAM's restriction must not be overlooked by an older SEA.  @jws: text from outside, at most
  * FORE_GRANT_MAX. @ret written on OK only */
 ForeGrantReason fore_grant_verify(const char *jws, const ForeGrantExpect *expect, ForeGrant *ret);
