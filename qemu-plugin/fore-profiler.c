@@ -7,6 +7,7 @@
 
 #include "qemu-plugin/fore-profiler-args.h"
 #include "qemu-plugin/fore-profiler-page.h"
+#include "qemu-plugin/fore-profiler-score.h"
 
 /*
  * How it works
@@ -45,16 +46,6 @@
 
 QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 
-/* A scoreboard entry.  128 bytes: whatever the alignment, two vCPUs' words share no cache line. */
-typedef struct {
-    uint64_t pending; /* blocks << BLOCKS_SHIFT | instructions, since the last visit */
-    uint64_t loads;
-    uint64_t stores;
-    uint64_t syscalls;
-    uint64_t pad[12];
-} Score;
-G_STATIC_ASSERT(sizeof(Score) == 128);
-
 /* A vCPU's totals, its thread's own; apart by cache lines for the same reason. */
 typedef struct {
     ForePageVcpu totals;
@@ -63,7 +54,7 @@ typedef struct {
 
 static struct {
     ForePageHeader *page;
-    struct qemu_plugin_scoreboard *score;
+    ForeProfilerScore *scores; /* [FORE_PAGE_MAX_VCPUS] */
     qemu_plugin_u64 pending, loads, stores, syscalls;
     uint64_t interval_ns;
     bool is_x86;
@@ -83,7 +74,7 @@ static uint64_t monotonic_ns(void)
 /* Takes over what the vCPU's blocks have counted. */
 static void collect(unsigned index)
 {
-    Score *score = (Score *)qemu_plugin_scoreboard_find(profiler.score, index);
+    ForeProfilerScore *score = &profiler.scores[index];
     ForePageVcpu *t = &profiler.vcpus[index].totals;
 
     t->blocks += score->pending >> BLOCKS_SHIFT;
@@ -264,12 +255,26 @@ static bool check_machine(const qemu_info_t *info, GError **error)
     return true;
 }
 
+static void take_scoreboard(struct qemu_plugin_scoreboard *board)
+{
+#define FIELD(name) qemu_plugin_scoreboard_u64_in_struct(board, ForeProfilerScore, name)
+    profiler.pending = FIELD(pending);
+    profiler.loads = FIELD(loads);
+    profiler.stores = FIELD(stores);
+    profiler.syscalls = FIELD(syscalls);
+#undef FIELD
+}
+
 static bool start(const qemu_info_t *info, int argc, char **argv, GError **error)
 {
     ForeProfilerArgs args;
+    struct qemu_plugin_scoreboard *board = NULL;
     bool ok = fore_profiler_args_parse(argc, argv, &args, error) && check_machine(info, error);
 
     if (ok) {
+        board = fore_profiler_score_new(FORE_PAGE_MAX_VCPUS, &profiler.scores, error);
+    }
+    if (board != NULL) {
         ForeProfilerPageInfo page = {
             .uuid = args.uuid,
             .target = info->target_name,
@@ -278,6 +283,7 @@ static bool start(const qemu_info_t *info, int argc, char **argv, GError **error
             .max_vcpus = (unsigned)info->system.max_vcpus,
         };
         profiler.interval_ns = page.interval_ns;
+        take_scoreboard(board);
         profiler.page = fore_profiler_page_create(args.page, &page, error);
     }
     fore_profiler_args_done(&args);
@@ -295,11 +301,6 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     }
     profiler.is_x86 =
         strcmp(info->target_name, "x86_64") == 0 || strcmp(info->target_name, "i386") == 0;
-    profiler.score = qemu_plugin_scoreboard_new(sizeof(Score));
-    profiler.pending = qemu_plugin_scoreboard_u64_in_struct(profiler.score, Score, pending);
-    profiler.loads = qemu_plugin_scoreboard_u64_in_struct(profiler.score, Score, loads);
-    profiler.stores = qemu_plugin_scoreboard_u64_in_struct(profiler.score, Score, stores);
-    profiler.syscalls = qemu_plugin_scoreboard_u64_in_struct(profiler.score, Score, syscalls);
 
     qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init);
     qemu_plugin_register_vcpu_exit_cb(id, on_vcpu_exit);
