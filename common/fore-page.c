@@ -296,7 +296,8 @@ static unsigned header_vcpus(const PageCopy *copy)
     ForeCursor cur;
 
     fore_cursor_init(&cur, copy->bytes + offsetof(ForePageHeader, max_vcpus), 4);
-    return MIN(fore_cursor_le32(&cur), FORE_PAGE_MAX_VCPUS);
+    uint32_t n = fore_cursor_le32(&cur);
+    return MIN(n, FORE_PAGE_MAX_VCPUS);
 }
 
 /* One round: takes over into page->whole what is consistent and @have does not hold yet. */
