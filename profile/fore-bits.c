@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "profile/fore-bits.h"
 
+#include <string.h>
+
 #define RICE_ESCAPE  24u /* so many ones: the value follows in plain bits */
 #define RICE_SUM_CAP (G_GUINT64_CONSTANT(1) << 48) /* keeps the running sum from overflowing */
 #define RICE_OUTLIER G_GUINT64_CONSTANT(12)
@@ -43,38 +45,51 @@ void fore_bit_writer_finish(ForeBitWriter *w)
 
 void fore_bit_reader_init(ForeBitReader *r, const void *data, size_t size)
 {
-    /* Far above any chunk, and bits_left cannot overflow. */
-    bool sane = size < (SIZE_MAX >> 4);
+    r->poisoned = size > SIZE_MAX / 8; /* then bits could not be counted */
+    r->data = data;
+    r->size = r->poisoned ? 0 : size;
+    r->at = 0;
+}
 
-    r->at = data;
-    r->bits_left = sane ? size * 8 : 0;
-    r->bit = 0;
-    r->poisoned = !sane;
+static size_t bits_left(const ForeBitReader *r)
+{
+    return r->size * 8 - r->at;
+}
+
+/* The next bits, first one highest, at least 57 of them real where so many are left, zeros behind
+ * the end */
+static uint64_t peek(const ForeBitReader *r)
+{
+    size_t byte = r->at / 8;
+    uint64_t v = 0;
+
+    if (r->size - byte >= 8) {
+        memcpy(&v, r->data + byte, 8);
+        v = GUINT64_FROM_BE(v);
+    } else {
+        for (size_t i = byte; i < r->size; i++) {
+            v |= (uint64_t)r->data[i] << (56 - 8 * (i - byte));
+        }
+    }
+    return v << (r->at % 8);
 }
 
 uint64_t fore_bit_get(ForeBitReader *r, unsigned n)
 {
-    uint64_t v = 0;
+    uint64_t high = 0, v;
 
     g_assert(n <= 64);
-    if (r->poisoned || n > r->bits_left) {
+    if (r->poisoned || n > bits_left(r)) {
         r->poisoned = true;
         return 0;
     }
-    r->bits_left -= n;
-    while (n > 0) {
-        unsigned take = MIN(n, 8 - r->bit);
-        unsigned bits = ((unsigned)*r->at >> (8 - r->bit - take)) & ((1u << take) - 1);
-
-        v = (v << take) | bits;
-        n -= take;
-        r->bit += take;
-        if (r->bit == 8) {
-            r->bit = 0;
-            r->at++;
-        }
+    if (n > 32) {
+        high = fore_bit_get(r, n - 32) << 32;
+        n = 32;
     }
-    return v;
+    v = n > 0 ? peek(r) >> (64 - n) : 0;
+    r->at += n;
+    return high | v;
 }
 
 bool fore_bit_reader_ok(const ForeBitReader *r)
@@ -84,7 +99,7 @@ bool fore_bit_reader_ok(const ForeBitReader *r)
 
 bool fore_bit_reader_finished(ForeBitReader *r)
 {
-    return !r->poisoned && r->bits_left < 8 && fore_bit_get(r, (unsigned)r->bits_left) == 0;
+    return !r->poisoned && bits_left(r) < 8 && fore_bit_get(r, (unsigned)bits_left(r)) == 0;
 }
 
 void fore_rice_init(ForeRice *rice)
@@ -93,14 +108,18 @@ void fore_rice_init(ForeRice *rice)
     rice->n = 1;
 }
 
+static unsigned bit_length(uint64_t v)
+{
+    return v == 0 ? 0 : 64 - (unsigned)__builtin_clzll(v);
+}
+
+/* Smallest k with n << k >= sum: that of the lengths, or one more.  sum < 2^54, n >= 1 */
 static unsigned parameter(const ForeRice *rice)
 {
-    unsigned k = 0;
+    unsigned len_sum = bit_length(rice->sum), len_n = bit_length(rice->n);
+    unsigned k = len_sum > len_n ? len_sum - len_n : 0;
 
-    while (((uint64_t)rice->n << k) < rice->sum) {
-        k++; /* ends: sum < 2^54, n >= 1 */
-    }
-    return k;
+    return k + (((uint64_t)rice->n << k) < rice->sum);
 }
 
 static void learn(ForeRice *rice, uint64_t v, unsigned k)
@@ -123,7 +142,7 @@ void fore_rice_put(ForeRice *rice, ForeBitWriter *w, uint64_t v)
         fore_bit_put(w, (G_GUINT64_CONSTANT(2) << q) - 2, (unsigned)q + 1); /* q ones, a zero */
         fore_bit_put(w, v, k);
     } else {
-        unsigned len = 64 - (unsigned)__builtin_clzll(v);
+        unsigned len = bit_length(v);
 
         fore_bit_put(w, (1u << RICE_ESCAPE) - 1, RICE_ESCAPE);
         fore_bit_put(w, len - 1, 6);
@@ -135,13 +154,14 @@ void fore_rice_put(ForeRice *rice, ForeBitWriter *w, uint64_t v)
 uint64_t fore_rice_get(ForeRice *rice, ForeBitReader *r)
 {
     unsigned k = parameter(rice);
-    uint64_t q = 0, v;
+    uint64_t ones = ~(r->poisoned ? 0 : peek(r));
+    unsigned q = ones == 0 ? 64 : (unsigned)__builtin_clzll(ones);
+    uint64_t v;
 
-    while (q < RICE_ESCAPE && fore_bit_get(r, 1) == 1) {
-        q++;
-    }
+    q = MIN(q, RICE_ESCAPE);
+    (void)fore_bit_get(r, q < RICE_ESCAPE ? q + 1 : RICE_ESCAPE); /* with the zero that ends them */
     if (q < RICE_ESCAPE) {
-        v = (q << k) | fore_bit_get(r, k);
+        v = ((uint64_t)q << k) | fore_bit_get(r, k);
     } else {
         unsigned len = (unsigned)fore_bit_get(r, 6) + 1;
 

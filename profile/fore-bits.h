@@ -16,9 +16,9 @@ typedef struct {
 } ForeBitWriter;
 
 typedef struct {
-    const uint8_t *at;
-    size_t bits_left;
-    unsigned bit; /* bits of *at already read, 0..7 */
+    const uint8_t *data; /* borrowed */
+    size_t size;         /* bytes of @data */
+    size_t at;           /* bits already read */
     bool poisoned;
 } ForeBitReader;
 

@@ -28,8 +28,7 @@ static const char schema[] =
     "CREATE TABLE span(id INTEGER PRIMARY KEY, vm INTEGER NOT NULL, t0 INTEGER NOT NULL,"
     " t1 INTEGER NOT NULL, n INTEGER NOT NULL, wall BLOB NOT NULL, mono BLOB NOT NULL);"
     "CREATE INDEX span_time ON span(vm, t1, t0);"
-    "CREATE TABLE chunk(vm INTEGER, field INTEGER, span INTEGER, body BLOB NOT NULL,"
-    " PRIMARY KEY(vm, field, span)) WITHOUT ROWID;"
+    "CREATE TABLE chunk(id INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE total(samples INTEGER, chunks INTEGER, bytes INTEGER);"
     "INSERT INTO total VALUES(0,0,0);"
     "CREATE TABLE record(kind TEXT, key TEXT, json TEXT NOT NULL, PRIMARY KEY(kind, key))"
@@ -51,9 +50,10 @@ static const char *const sql_text[] = {
     [FORE_SQL_SPAN_SET] = "UPDATE span SET t0=?1,t1=?2,n=?3,wall=?4,mono=?5 WHERE id=?6",
     [FORE_SQL_SPANS] =
         "SELECT id,wall,mono FROM span WHERE vm=?1 AND t1>=?2 AND t0<=?3 ORDER BY t0,id",
-    [FORE_SQL_CHUNK_SET] = "INSERT OR REPLACE INTO chunk(vm,field,span,body) VALUES(?1,?2,?3,?4)",
-    [FORE_SQL_CHUNK_GET] = "SELECT body FROM chunk WHERE vm=?1 AND field=?2 AND span=?3",
-    [FORE_SQL_CHUNK_ALL] = "SELECT c.body,s.n FROM chunk c LEFT JOIN span s ON s.id=c.span",
+    [FORE_SQL_CHUNK_SET] = "INSERT OR REPLACE INTO chunk(id,body) VALUES(?1,?2)",
+    [FORE_SQL_CHUNKS] = "SELECT id,body FROM chunk WHERE id BETWEEN ?1 AND ?2",
+    [FORE_SQL_CHUNK_ALL] = "SELECT c.body,s.n FROM chunk c LEFT JOIN span s"
+                           " ON s.id=c.id/" G_STRINGIFY(FORE_DB_FIELDS),
     [FORE_SQL_SPAN_ALL] = "SELECT wall,mono,n FROM span",
     [FORE_SQL_NEWEST] = "SELECT max(t1) FROM span WHERE vm=?1",
     [FORE_SQL_TOTAL_ADD] = "UPDATE total SET samples=samples+?1,chunks=chunks+?2,bytes=bytes+?3",

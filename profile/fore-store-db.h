@@ -24,8 +24,8 @@ typedef enum {
     FORE_SQL_SPAN_ADD,  /* vm, t0, t1, n, wall, mono */
     FORE_SQL_SPAN_SET,  /* t0, t1, n, wall, mono, id */
     FORE_SQL_SPANS,     /* vm, from, to -> id, wall, mono */
-    FORE_SQL_CHUNK_SET, /* vm, field, span, body */
-    FORE_SQL_CHUNK_GET, /* vm, field, span -> body */
+    FORE_SQL_CHUNK_SET, /* id, body */
+    FORE_SQL_CHUNKS,    /* id from, to -> id, body */
     FORE_SQL_CHUNK_ALL, /* -> body, n of its span */
     FORE_SQL_SPAN_ALL,  /* -> wall, mono, n */
     FORE_SQL_NEWEST,    /* vm -> t1 of the latest span, or NULL */
@@ -38,6 +38,10 @@ typedef enum {
     FORE_SQL_EVENTS,    /* after id, limit -> id, wall_ms, vm, json */
     FORE_SQL_N
 } ForeSql;
+
+/* A chunk's id is its span's times FORE_DB_FIELDS plus its field: those of a span lie side by side.
+ */
+#define FORE_DB_FIELDS 32 /* ForeSample.valid has so many bits */
 
 typedef struct ForeDb ForeDb;
 

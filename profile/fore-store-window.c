@@ -28,32 +28,19 @@ static bool contradiction(ForeStore *store, const char *what, int64_t span, GErr
 }
 
 /* Fills in one field of the samples of @span.  @out: [span->n] */
-static bool read_field(ForeStore *store, int64_t vm_id, unsigned field, const Span *span,
-                       ForeSample *out, GError **error)
+static bool decode_field(sqlite3_stmt *stmt, const Span *span, ForeSample *out)
 {
-    sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_CHUNK_GET, error);
+    int64_t field = sqlite3_column_int64(stmt, 0) - span->id * FORE_DB_FIELDS;
     double v[FORE_CHUNK_MAX];
     size_t n = 0;
-    bool ok;
-    int got;
 
-    if (stmt == NULL) {
+    if (!fore_chunk_unpack_values(sqlite3_column_blob(stmt, 1),
+                                  (size_t)sqlite3_column_bytes(stmt, 1), v, &n, NULL) ||
+        n != span->n) {
         return false;
     }
-    sqlite3_bind_int64(stmt, 1, vm_id);
-    sqlite3_bind_int64(stmt, 2, field);
-    sqlite3_bind_int64(stmt, 3, span->id);
-    got = fore_db_next(store->db, stmt, "reading a chunk", error);
-    if (got <= 0) {
-        return got == 0;
-    }
-    ok = fore_chunk_unpack_values(sqlite3_column_blob(stmt, 0),
-                                  (size_t)sqlite3_column_bytes(stmt, 0), v, &n, NULL);
-    sqlite3_reset(stmt);
-    if (!ok || n != span->n) {
-        return contradiction(store, "a chunk does not decode", span->id, error);
-    }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; field < FORE_FIELD_N && i < n;
+         i++) { /* a later version may know more fields */
         if (!isnan(v[i])) {
             out[i].value[field] = v[i];
             out[i].valid |= 1u << field;
@@ -62,23 +49,48 @@ static bool read_field(ForeStore *store, int64_t vm_id, unsigned field, const Sp
     return true;
 }
 
-static bool read_span(ForeStore *store, int64_t vm_id, const Span *span, int64_t from_ms,
-                      int64_t to_ms, GArray *out, GError **error)
+/* @out: [span->n], zeroed */
+static bool read_fields(ForeStore *store, const Span *span, ForeSample *out, GError **error)
 {
-    g_autofree ForeSample *s = g_new0(ForeSample, span->n);
+    sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_CHUNKS, error);
+    int got;
 
-    for (unsigned field = 0; field < FORE_FIELD_N; field++) {
-        if (!read_field(store, vm_id, field, span, s, error)) {
-            return false;
+    if (stmt == NULL) {
+        return false;
+    }
+    sqlite3_bind_int64(stmt, 1, span->id * FORE_DB_FIELDS);
+    sqlite3_bind_int64(stmt, 2, span->id * FORE_DB_FIELDS + FORE_DB_FIELDS - 1);
+    while ((got = fore_db_next(store->db, stmt, "reading chunks", error)) == 1) {
+        if (!decode_field(stmt, span, out)) {
+            sqlite3_reset(stmt);
+            return contradiction(store, "a chunk does not decode", span->id, error);
         }
+    }
+    return got == 0;
+}
+
+static bool read_span(ForeStore *store, const Span *span, int64_t from_ms, int64_t to_ms,
+                      GArray *out, GError **error)
+{
+    guint first = out->len, keep = first;
+    ForeSample *s;
+
+    g_array_set_size(out, first + (guint)span->n); /* zeroed: the array was made to clear */
+    s = &g_array_index(out, ForeSample, first);
+    if (!read_fields(store, span, s, error)) {
+        return false;
     }
     for (size_t i = 0; i < span->n; i++) {
         s[i].wall_ms = span->wall_ms[i];
         s[i].mono_ns = (uint64_t)span->mono_ns[i];
         if (s[i].wall_ms >= from_ms && s[i].wall_ms <= to_ms) {
-            g_array_append_val(out, s[i]);
+            if (keep != first + i) {
+                g_array_index(out, ForeSample, keep) = s[i];
+            }
+            keep++;
         }
     }
+    g_array_set_size(out, keep);
     if (out->len > FORE_STORE_WINDOW_MAX) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_LIMIT,
                     "store '%s': a window of more than %d samples; ask for a shorter one",
@@ -121,7 +133,7 @@ static bool read_disk(ForeStore *store, int64_t vm_id, int64_t from_ms, int64_t 
     sqlite3_bind_int64(stmt, 3, to_ms);
     while ((got = fore_db_next(store->db, stmt, "reading spans", error)) == 1) {
         if (!take_span(store, stmt, span, error) ||
-            !read_span(store, vm_id, span, from_ms, to_ms, out, error)) {
+            !read_span(store, span, from_ms, to_ms, out, error)) {
             sqlite3_reset(stmt);
             return false;
         }
@@ -170,7 +182,7 @@ static void sort_when_needed(GArray *out)
 GArray *fore_store_window(ForeStore *store, const char *vm, int64_t from_ms, int64_t to_ms,
                           GError **error)
 {
-    g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(ForeSample));
+    g_autoptr(GArray) out = g_array_new(FALSE, TRUE, sizeof(ForeSample));
     const ForeSeries *s = g_hash_table_lookup(store->series, vm);
     g_autoptr(GError) why = NULL;
     bool from_disk = s == NULL || from_ms <= s->older_ms;

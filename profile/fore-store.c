@@ -30,7 +30,8 @@
 #define RETRY_NS      (5 * FORE_NS_PER_S)
 #define SPAN_SAMPLES  240
 
-G_STATIC_ASSERT(SPAN_SAMPLES < FORE_RING_SAMPLES);
+G_STATIC_ASSERT(SPAN_SAMPLES < FORE_RING_SAMPLES && SPAN_SAMPLES <= FORE_CHUNK_MAX);
+G_STATIC_ASSERT(FORE_FIELD_N <= FORE_DB_FIELDS);
 
 static void series_free(gpointer data)
 {
@@ -208,10 +209,8 @@ static bool write_field(ForeStore *store, const ForeProgress *p, ForeField field
     if (stmt == NULL) {
         return false;
     }
-    sqlite3_bind_int64(stmt, 1, p->vm_id);
-    sqlite3_bind_int64(stmt, 2, field);
-    sqlite3_bind_int64(stmt, 3, p->span_id);
-    bind_blob(stmt, 4, body);
+    sqlite3_bind_int64(stmt, 1, p->span_id * FORE_DB_FIELDS + field);
+    bind_blob(stmt, 2, body);
     *chunks += 1;
     *bytes += body->len;
     return fore_db_run(store->db, stmt, "writing a chunk", error);
@@ -405,14 +404,14 @@ void fore_store_append(ForeStore *store, const char *vm, const ForeSample *sampl
 static bool import_all(ForeStore *store, ForeSeries *series, const ForeSample *samples, size_t n,
                        GError **error)
 {
-    const ForeSample *s[FORE_CHUNK_MAX];
+    const ForeSample *s[SPAN_SAMPLES];
     ForeProgress p = {.vm_id = 0};
 
     if (!find_or_add_vm(store, series->name, &p.vm_id, error)) {
         return false;
     }
-    for (size_t at = 0; at < n; at += FORE_CHUNK_MAX) {
-        size_t take = MIN(n - at, (size_t)FORE_CHUNK_MAX);
+    for (size_t at = 0; at < n; at += SPAN_SAMPLES) {
+        size_t take = MIN(n - at, (size_t)SPAN_SAMPLES);
 
         for (size_t i = 0; i < take; i++) {
             s[i] = &samples[at + i];
