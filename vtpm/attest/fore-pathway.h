@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * The pathway of a VM is the list of nodes that its growth passes through: hypervisor, switch,
+ * storage and the guest itself.  This file derives what each node is asked, judges what each one
+ * answered, and joins the answers into one verdict.  Pure: no I/O, no clock.  Unknown, late,
+ * missing or unparsable is "no".
+ */
+#include <glib.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/fore-flow.h"
+#include "vtpm/attest/fore-quote.h"
+#include "vtpm/attest/fore-reference.h"
+
+#define FORE_NONCE_SIZE      32
+#define FORE_PATHWAY_MAX     8 /* nodes of a pathway, without the guest */
+#define FORE_PATHWAY_REASONS 4 /* reasons that one node's judgement keeps */
+#define FORE_REASON_MAX      95
+#define FORE_PCRS            24
+
+typedef enum {
+    FORE_ROLE_GUEST,
+    FORE_ROLE_HYPERVISOR,
+    FORE_ROLE_SWITCH,
+    FORE_ROLE_STORAGE,
+    FORE_ROLE_N
+} ForeRole;
+extern const char *const fore_role_names[FORE_ROLE_N];
+/** fore_role_from_name: FORE_ROLE_N for an unknown name (NULL allowed) */
+ForeRole fore_role_from_name(const char *name);
+
+typedef enum {
+    FORE_VERDICT_NONE,            /* nothing was proved, nothing was disproved */
+    FORE_VERDICT_AFFIRMING,       /* proved */
+    FORE_VERDICT_CONTRAINDICATED, /* disproved: sticks until an operator releases it */
+    FORE_VERDICT_N
+} ForeVerdict;
+extern const char *const fore_verdict_names[FORE_VERDICT_N]; /* AR4SI tiers: "none", ... */
+
+/* What can be wrong with a node beside its quote (fore-quote.h).  The names are stable. */
+typedef enum {
+    FORE_NODE_OK,
+    FORE_NODE_SILENT,       /* no answer within the deadline */
+    FORE_NODE_UNREACHABLE,  /* no connection, wrong pin, or it closed */
+    FORE_NODE_ATTESTER,     /* the attester answered with an error */
+    FORE_NODE_MALFORMED,    /* the evidence does not parse */
+    FORE_NODE_NOT_ENROLLED, /* no record of that name */
+    FORE_NODE_NO_REFERENCE, /* no signed reference value for a PCR that was asked for */
+    FORE_NODE_CHANNEL,      /* the guest quoted another channel key than the one it speaks with */
+    FORE_NODE_SEQUENCE,     /* the guest's grant counter is out of reach of what was issued */
+    FORE_NODE_SOFTWARE_TPM, /* a software TPM where policy wants hardware */
+    FORE_NODE_STICKY,       /* failed earlier and no operator released it */
+    FORE_NODE_N
+} ForeNodeReason;
+const char *fore_node_reason_name(ForeNodeReason reason);
+
+/**
+ * fore_pathway_node_nonce: the nonce of one node in one run of one pathway:
+ * SHA-256("foresee-pathway-nonce-v1" NUL, @run, id NUL, role NUL, @epoch in 8 bytes), so evidence
+ * of another node, role or run never fits
+ * @run: 32 random bytes of this run   @epoch: number of the run, grows
+ */
+void fore_pathway_node_nonce(const uint8_t run[FORE_NONCE_SIZE], const char *id, ForeRole role,
+                             uint64_t epoch, uint8_t ret[FORE_NONCE_SIZE]);
+
+/** fore_pathway_guest_extra: extraData of a guest's quote (docs/wire-format.md, Evidence)
+ *  @vm_uuid: 36 characters   @channel_pin: 64 characters   Returns: 32 bytes (transfer full) */
+GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *vm_uuid,
+                                 const char *channel_pin);
+/** fore_pathway_node_extra: extraData of a node's quote
+ *  @vm_ak_name: hex name of the vTPM's AK that the node answers for (transfer full) */
+GBytes *fore_pathway_node_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *node_id,
+                                ForeRole role, const char *vm_uuid, const char *vm_ak_name);
+
+/* What a node is held to. */
+typedef struct {
+    const char *id; /* node id or VM UUID */
+    ForeRole role;
+    GBytes *ak_public;              /* enrolled TPM2B_PUBLIC; NULL: not enrolled */
+    GBytes *extra;                  /* exact extraData */
+    uint32_t pcr_mask;              /* PCRs that were asked for */
+    const ForeTpmClock *last;       /* of its last accepted quote, or NULL */
+    const ForeReference *reference; /* NULL: no manifest was set */
+    const char *channel_pin;        /* guest: the pin its evidence must name; else NULL */
+    bool allow_software_tpm;
+    ForeNodeReason absent; /* why there is no evidence, when there is none; 0 means silent */
+    const char *sticky;    /* reason of an earlier failure that nobody released, or NULL */
+} ForeNodeExpect;
+
+/* What was found. */
+typedef struct {
+    char id[FORE_NAME_MAX + 1];
+    ForeRole role;
+    ForeVerdict verdict;
+    unsigned n_reasons; /* 0 exactly when affirming */
+    char reasons[FORE_PATHWAY_REASONS][FORE_REASON_MAX + 1];
+    bool quoted;        /* the quote holds: @info and @pcrs are proved, whatever the verdict */
+    bool software_tpm;  /* the node says so of itself */
+    ForeQuoteInfo info; /* when @quoted */
+    uint8_t pcrs[FORE_PCRS][32]; /* when @quoted, those of the mask */
+    uint8_t evidence_digest[32]; /* SHA-256 over attest and signature; zero without evidence */
+} ForeNodeResult;
+
+/** fore_node_result_init: verdict none, @reason its only reason (FORE_NODE_OK: no reason yet) */
+void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
+                           ForeNodeReason reason);
+/** fore_node_result_add: one more reason and the verdict it implies; contraindicated outranks none
+ */
+void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason);
+
+/**
+ * fore_pathway_judge: one node's evidence
+ * @evidence: JSON from outside, any content; NULL when there is none
+ * @ret: always written
+ */
+void fore_pathway_judge(const ForeNodeExpect *expect, const json_t *evidence, ForeNodeResult *ret);
+
+/** fore_node_result_settle: affirming exactly when no reason was given.  After the last _add(). */
+void fore_node_result_settle(ForeNodeResult *result);
+
+/** fore_pathway_verdict: the worst of @n results; none for n == 0 */
+ForeVerdict fore_pathway_verdict(const ForeNodeResult *results, size_t n);
+
+/** fore_pathway_evidence: hex SHA-256 over every node's name and evidence digest: claim "evd" of a
+ * grant */
+void fore_pathway_evidence(const ForeNodeResult *results, size_t n, char ret[65]);
+
+/* The EAT attestation result (draft-ietf-rats-ear) of one run. */
+typedef struct {
+    const char *verifier;        /* name of the PAM */
+    const char *vm_uuid;         /* whose pathway it is */
+    const char *policy_id;       /* which reference values judged it */
+    const uint8_t *nonce;        /* [32], of the guest */
+    int64_t issued_s, expires_s; /* UTC seconds */
+} ForeEarInput;
+/** fore_pathway_ear: claims with one submodule a node (transfer full) */
+json_t *fore_pathway_ear(const ForeEarInput *input, const ForeNodeResult *results, size_t n);
