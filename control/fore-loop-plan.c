@@ -106,13 +106,12 @@ static double plugged(const ForeCapacity *capacity, ForeResource resource)
                                      : (double)capacity->mem_plugged_bytes;
 }
 
+/* A request for memory stands in QEMU until it is met or changed; one for vCPUs does not. */
 double fore_plan_charge(const ForeCapacity *capacity, ForeResource resource)
 {
-    double requested = resource == FORE_RES_VCPU ? capacity->vcpus_requested
-                                                 : (double)capacity->mem_requested_bytes;
     double there = MAX(plugged(capacity, resource), fore_plan_online(capacity, resource));
 
-    return MAX(requested, there);
+    return resource == FORE_RES_VCPU ? there : MAX(there, (double)capacity->mem_requested_bytes);
 }
 
 /* What is left after a release: a vCPU is given back once the guest took it offline (QEMU may keep
