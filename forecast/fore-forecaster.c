@@ -22,10 +22,11 @@
 
 #define KEPT_SAMPLES 120
 #define SCORE_STEPS  300
-#define LIMIT        1.5  /* times the highest demand known */
-#define MAX_SILENCE  12   /* steps without a demand after which there is no forecast */
-#define JUDGE_STEPS  120  /* scored steps before a verdict */
-#define DEMOTE_LOSS  1.10 /* times the baseline's loss */
+#define LIMIT        1.5   /* times the highest demand known */
+#define MAX_SILENCE  12    /* steps without a demand after which there is no forecast */
+#define JUDGE_STEPS  120   /* scored steps before a verdict */
+#define LEAST_LOSS   0.005 /* of demand: nobody need be better than that */
+#define DEMOTE_LOSS  1.10  /* times the baseline's loss */
 #define RETURN_LOSS  1.00
 #define DEMOTE_COVER 0.80 /* of the P95 of the peaks */
 #define RETURN_COVER 0.88
@@ -221,8 +222,10 @@ static void judge(ForeForecaster *fc)
     }
     sum_scores(fc, &sum);
     for (unsigned r = 0; r < FORE_RES_N; r++) {
-        if (sum.baseline[r].n > 0 && sum.baseline[r].loss > 0.0) {
-            ratio += sum.ours[r].loss / sum.baseline[r].loss;
+        double least = LEAST_LOSS * sum.baseline[r].truth;
+
+        if (sum.baseline[r].n > 0 && sum.baseline[r].truth > 0.0) {
+            ratio += sum.ours[r].loss / MAX(sum.baseline[r].loss, least);
             cover = MIN(cover, fore_score_coverage95(&sum.ours[r]));
             n++;
         }

@@ -24,17 +24,16 @@ void fore_truth_push(ForeTruth *truth, const double demand[FORE_RES_N])
 double fore_truth_get(const ForeTruth *truth, ForeResource res, ForeKind kind, unsigned h)
 {
     unsigned steps = fore_horizons[h];
-    double peak;
+    double peak = 0.0;
 
     /* the forecast itself was issued one step before the first of these */
     if (truth->count <= steps) {
         return NAN;
     }
-    peak = truth->demand[res][(truth->count - 1) % FORE_MAX_HORIZON];
     if (kind == FORE_KIND_POINT) {
-        return peak;
+        return truth->demand[res][(truth->count - 1) % FORE_MAX_HORIZON];
     }
-    for (unsigned k = 1; k < steps; k++) {
+    for (unsigned k = 0; k < steps; k++) {
         double y = truth->demand[res][(truth->count - 1 - k) % FORE_MAX_HORIZON];
 
         if (!isfinite(y)) {
