@@ -49,7 +49,8 @@ static bool demand_mem(const ForeSample *s, double *ret)
     short_of_it = total - used < 0.15 * total;
     stalls = (FORE_HAS(s, FORE_FIELD_PSI_MEM) && s->value[FORE_FIELD_PSI_MEM] > 0.05) ||
              (FORE_HAS(s, FORE_FIELD_SWAP_OUT) && s->value[FORE_FIELD_SWAP_OUT] > 0);
-    *ret = short_of_it || stalls ? used * 1.25 : used;
+    /* What is missing cannot be seen; one block is the least that can be given. */
+    *ret = short_of_it || stalls ? MAX(used * 1.25, used + (double)FORE_MEM_BLOCK) : used;
     return true;
 }
 

@@ -123,7 +123,8 @@ typedef struct {
  * @s: sample; needs CPU_BUSY+ONLINE_VCPUS, MEM_USED+MEM_TOTAL; RUNNABLE, PSI_*, SWAP_OUT help when
  * valid
  * @ret_vcpus: vCPUs; when usage touches the limit (busy >= 0.9 online), the runnable tasks count
- * @ret_mem: bytes; when MemAvailable < 15 % of MemTotal or memory stalls, used * 1.25
+ * @ret_mem: bytes; when MemAvailable < 15 % of MemTotal or memory stalls, used * 1.25 and at
+ *   least one block more than used
  * Returns: bit 0 set when *ret_vcpus was written, bit 1 when *ret_mem was
  */
 unsigned fore_usage_demand(const ForeSample *s, double *ret_vcpus, double *ret_mem);

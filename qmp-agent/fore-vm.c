@@ -45,6 +45,22 @@ static void refuse_report(ForeVm *vm, const char *why)
     fore_link_reset(vm->sea);
 }
 
+/* Demand is counted as capacity is: with what the guest's kernel keeps for itself.  Measured only
+ * while neither number moves, because a block that has just come online is in one of them first. */
+static void measure_hidden(ForeVm *vm)
+{
+    double total = vm->report.value[FORE_FIELD_MEM_TOTAL];
+
+    if (!(vm->report.valid & 1u << FORE_FIELD_MEM_TOTAL) || !vm->guest.have) {
+        return;
+    }
+    if (total == vm->mem_total_was && vm->guest.mem_online_bytes == vm->mem_online_was) {
+        vm->mem_hidden = MAX((double)vm->guest.mem_online_bytes - total, 0);
+    }
+    vm->mem_total_was = total;
+    vm->mem_online_was = vm->guest.mem_online_bytes;
+}
+
 static void take_report(ForeVm *vm, const json_t *ev)
 {
     ForeReport report = {.have = true, .at_ns = (uint64_t)g_get_monotonic_time() * 1000};
@@ -72,6 +88,7 @@ static void take_report(ForeVm *vm, const json_t *ev)
     report.seq = (uint64_t)seq;
     report.records = vm->report.records + 1;
     vm->report = report;
+    measure_hidden(vm);
 }
 
 static void take_capacity(ForeVm *vm, const json_t *ev)
@@ -306,7 +323,7 @@ static void make_sample(ForeVm *vm, uint64_t now_ns, ForeSample *s)
         s->valid |= 1u << FORE_FIELD_DEMAND_VCPU;
     }
     if (got & 2u) {
-        s->value[FORE_FIELD_DEMAND_MEM] = mem;
+        s->value[FORE_FIELD_DEMAND_MEM] = mem + vm->mem_hidden;
         s->valid |= 1u << FORE_FIELD_DEMAND_MEM;
     }
 }

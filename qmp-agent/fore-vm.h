@@ -48,6 +48,11 @@ typedef struct ForeVm {
 
     ForeReport report;
     ForeGuestCapacity guest;
+    double mem_hidden; /* bytes of its memory that the guest's MemTotal leaves out (kernel,
+                          firmware) */
+    double
+        mem_total_was; /* MemTotal and online bytes of the report before, to measure it at rest */
+    uint64_t mem_online_was;
     unsigned distrust; /* consecutive samples in which the guest claims more than the host saw */
     bool distrusted;
 

@@ -145,6 +145,23 @@ static int set_reference(ForeCli *cli, const char *path)
     return code;
 }
 
+static int print_own_pin(ForeCli *cli)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(ForeIdentity) identity = NULL;
+
+    if (cli->identity == NULL) {
+        return fore_cli_usage("pam pin needs --identity FILE, before 'pam'");
+    }
+    identity = fore_identity_load_or_create(cli->identity, "operator", &error);
+    if (identity == NULL) {
+        fprintf(stderr, "foresee: %s\n", error->message);
+        return CLI_FAILED;
+    }
+    printf("%s\n", fore_identity_pin(identity));
+    return CLI_OK;
+}
+
 static int release(ForeCli *cli, const char *id)
 {
     int code;
@@ -157,6 +174,9 @@ int fore_cli_pam(ForeCli *cli, int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
 
+    if (strcmp(verb, "pin") == 0 && argc == 2) {
+        return print_own_pin(cli);
+    }
     if (strcmp(verb, "nodes") == 0 && argc == 2) {
         return nodes(cli);
     }
@@ -173,7 +193,7 @@ int fore_cli_pam(ForeCli *cli, int argc, char **argv)
         return release(cli, argv[2]);
     }
     return fore_cli_usage(
-        "'pam %s' is not known or has other arguments: nodes, enroll-node ID ..., learn "
+        "'pam %s' is not known or has other arguments: pin, nodes, enroll-node ID ..., learn "
         "vm|node ID, set-reference FILE, release ID",
         verb);
 }
