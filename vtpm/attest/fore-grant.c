@@ -172,7 +172,7 @@ static ForeGrantReason judge(const ForeGrant *g, const ForeGrantExpect *expect)
     if (expect->now_s >= g->expires_s && expect->now_s - g->expires_s >= FORE_GRANT_SKEW_S) {
         return FORE_GRANT_EXPIRED;
     }
-    if (g->issued_s > expect->now_s && g->issued_s - expect->now_s > FORE_GRANT_SKEW_S) {
+    if (g->issued_s - FORE_GRANT_SKEW_S > expect->now_s) { /* issued_s is not negative */
         return FORE_GRANT_NOT_YET;
     }
     if (g->seq <= expect->last_seq) {
