@@ -129,14 +129,20 @@ static double tolerance(ForeResource resource)
     return fore_target_unit(resource) / 2;
 }
 
-static bool is_usable(const ForeCapacity *capacity)
+/* Zeros say that QEMU, or the guest, could not be asked. */
+static bool has_plugged(const ForeCapacity *capacity)
+{
+    return capacity->vcpus_plugged >= 1 && capacity->mem_plugged_bytes > 0;
+}
+
+static bool has_online(const ForeCapacity *capacity)
 {
     return capacity->vcpus_online >= 1 && capacity->mem_online_bytes > 0;
 }
 
 static void take_capacity(ForeLoop *loop, const ForeCapacity *capacity)
 {
-    if (is_usable(capacity)) {
+    if (has_plugged(capacity) && has_online(capacity)) {
         loop->capacity = *capacity;
         loop->capacity_known = true;
     }
@@ -186,7 +192,7 @@ static void fail_entry(ForeLoop *loop, const ForeLedgerEntry *entry, const ForeC
     ForeLedgerEntry now;
     bool done;
 
-    if (capacity && is_usable(capacity)) {
+    if (capacity && has_plugged(capacity)) {
         done = fore_ledger_settle(loop->ledger, entry->id, FORE_LEDGER_FAILED, entry->to,
                                   fore_plan_charge(capacity, entry->resource), reason, loop->now_ns,
                                   &now);
@@ -486,7 +492,7 @@ static const char *why(const ForeEvent *event, const char *otherwise)
 
 void fore_plan_on_plugged(ForeLoop *loop, const ForeEvent *event, ForeActions *out)
 {
-    bool usable = is_usable(&event->capacity);
+    bool known = has_plugged(&event->capacity);
 
     if (loop->phase != FORE_PLAN_PLUG) {
         return;
@@ -498,7 +504,7 @@ void fore_plan_on_plugged(ForeLoop *loop, const ForeEvent *event, ForeActions *o
             !is_meant(loop, event, &entry)) {
             continue;
         }
-        if (usable ? plugged(&event->capacity, r) >= entry.to - tolerance(r) : event->ok) {
+        if (known ? plugged(&event->capacity, r) >= entry.to - tolerance(r) : event->ok) {
             fore_ledger_move(loop->ledger, entry.id, FORE_LEDGER_PLUGGED, NULL, loop->now_ns, NULL);
             fore_ledger_move(loop->ledger, entry.id, FORE_LEDGER_ONLINING, NULL, loop->now_ns,
                              &entry);
@@ -526,7 +532,7 @@ static void settle_online(ForeLoop *loop, const ForeLedgerEntry *entry, double c
 
 void fore_plan_on_online(ForeLoop *loop, const ForeEvent *event, ForeActions *out)
 {
-    bool usable = is_usable(&event->capacity);
+    bool known = has_online(&event->capacity);
 
     if (loop->phase != FORE_PLAN_PLUG && loop->phase != FORE_PLAN_ONLINE) {
         return;
@@ -537,8 +543,10 @@ void fore_plan_on_online(ForeLoop *loop, const ForeEvent *event, ForeActions *ou
         if (!open_entry(loop, r, &entry) || !is_meant(loop, event, &entry)) {
             continue;
         }
-        if (usable ? fore_plan_online(&event->capacity, r) >= entry.to - tolerance(r) : event->ok) {
-            settle_online(loop, &entry, usable ? fore_plan_charge(&event->capacity, r) : entry.to,
+        if (known ? fore_plan_online(&event->capacity, r) >= entry.to - tolerance(r) : event->ok) {
+            settle_online(loop, &entry,
+                          has_plugged(&event->capacity) ? fore_plan_charge(&event->capacity, r)
+                                                        : entry.to,
                           out);
         } else {
             const char *reason = why(event, "the guest brought less online than was plugged");
@@ -555,9 +563,9 @@ static void settle_release(ForeLoop *loop, const ForeEvent *event, const ForeLed
 {
     const ForeCapacity *capacity = &event->capacity;
     ForeResource r = entry->resource;
-    bool usable = is_usable(capacity);
-    double left = usable ? fore_plan_left(capacity, r) : event->ok ? entry->to : entry->from;
-    double charge = usable ? fore_plan_charge(capacity, r) : left;
+    bool known = r == FORE_RES_VCPU ? has_online(capacity) : has_plugged(capacity);
+    double left = known ? fore_plan_left(capacity, r) : event->ok ? entry->to : entry->from;
+    double charge = has_plugged(capacity) ? fore_plan_charge(capacity, r) : left;
     bool all = left <= entry->to + tolerance(r);
     const char *reason = why(event, "the guest needs the rest");
     ForeLedgerEntry now;

@@ -99,7 +99,8 @@ void fore_plan_on_truth(ForeLoop *loop, ForeActions *out);
 void fore_plan_cancel(ForeLoop *loop, const char *reason, ForeActions *out);
 /* Settle every open entry of this VM by loop->capacity and forget the plan. */
 void fore_plan_resync(ForeLoop *loop, ForeActions *out);
-/* What the VM is charged by the truth: what is plugged or online, and memory that QEMU was asked for. */
+/* What the VM is charged by the truth: what is plugged or online, and memory that QEMU was asked
+ * for. */
 double fore_plan_charge(const ForeCapacity *capacity, ForeResource resource);
 /* What is left to give back: online vCPUs; memory that is online or plugged. */
 double fore_plan_left(const ForeCapacity *capacity, ForeResource resource);

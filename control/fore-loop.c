@@ -22,6 +22,8 @@
 #define PID_GAP    5 /* steps without a report after which the PID starts afresh */
 #define SECONDS(x) ((double)(x) / FORE_NS_PER_S)
 
+static const char none_yet[] = "there is no forecast";
+
 ForeLoop *fore_loop_new(const char *vm, const ForePolicy *policy, ForeLedger *ledger)
 {
     ForeLoop *loop = g_new0(ForeLoop, 1);
@@ -31,6 +33,7 @@ ForeLoop *fore_loop_new(const char *vm, const ForePolicy *policy, ForeLedger *le
     loop->policy = *policy;
     loop->ledger = ledger;
     loop->step_ns = FORE_NS_PER_S;
+    loop->no_forecast = none_yet;
     fore_gate_init(&loop->gate);
     return loop;
 }
@@ -76,10 +79,9 @@ static bool read_actual(ForeLoop *loop, const ForeUsage *usage, ForeTick *tick, 
         return false;
     }
     *c = usage->capacity;
-    c->vcpus_online = MIN(c->vcpus_online, MAX(c->vcpus_plugged, c->vcpus_requested));
-    if (c->vcpus_online == 0) { /* the guest claims CPUs that QEMU does not know of */
-        return false;
-    }
+    /* A guest does not own what QEMU does not know of, whatever it claims. */
+    c->vcpus_online = MIN(c->vcpus_online, c->vcpus_plugged);
+    c->mem_online_bytes = MIN(c->mem_online_bytes, c->mem_plugged_bytes);
     loop->capacity_known = true;
     loop->swapping = usage->swapping;
     tick->usage = usage;
@@ -125,7 +127,7 @@ static const ForeForecast *find_past(const ForeLoop *loop, uint64_t mono_ns)
 static const char *judge_forecast(const ForeLoop *loop, const ForeForecast *forecast)
 {
     if (!forecast->valid) {
-        return "there is no forecast";
+        return none_yet;
     }
     if (!fore_target_forecast_is_sane(forecast)) {
         return "the forecast holds absurd numbers";

@@ -24,9 +24,9 @@ bool fore_target_usage_is_sane(const ForeUsage *usage)
             return false;
         }
     }
-    return c->vcpus_online >= 1 && c->mem_online_bytes > 0 &&
-           is_sane(FORE_RES_VCPU, c->vcpus_online) && is_sane(FORE_RES_VCPU, c->vcpus_plugged) &&
-           is_sane(FORE_RES_VCPU, c->vcpus_requested) &&
+    return c->vcpus_online >= 1 && c->vcpus_plugged >= 1 && c->mem_online_bytes > 0 &&
+           c->mem_plugged_bytes > 0 && is_sane(FORE_RES_VCPU, c->vcpus_online) &&
+           is_sane(FORE_RES_VCPU, c->vcpus_plugged) && is_sane(FORE_RES_VCPU, c->vcpus_requested) &&
            is_sane(FORE_RES_MEM, (double)c->mem_online_bytes) &&
            is_sane(FORE_RES_MEM, (double)c->mem_plugged_bytes) &&
            is_sane(FORE_RES_MEM, (double)c->mem_requested_bytes);
