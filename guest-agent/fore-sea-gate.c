@@ -365,18 +365,26 @@ bool fore_sea_gate_release(ForeSeaGate *gate, unsigned vcpus, uint64_t mem_bytes
     return true;
 }
 
-void fore_sea_gate_check(ForeSeaGate *gate)
+/* Where no uevent would tell: cheaper than a scan. */
+static bool lists_moved(ForeSeaGate *gate)
 {
     g_autofree char *lists = fore_sea_hotplug_lists(gate->sysfs_root);
-    bool moved = !g_str_equal(lists, gate->lists);
+
+    if (g_str_equal(lists, gate->lists)) {
+        return false;
+    }
+    g_free(gate->lists);
+    gate->lists = g_steal_pointer(&lists);
+    return true;
+}
+
+void fore_sea_gate_check(ForeSeaGate *gate)
+{
+    bool moved = !gate->uevents && lists_moved(gate);
 
     if (fore_sea_allowed_expire(&gate->allowed, &gate->capacity, g_get_monotonic_time(),
                                 g_get_real_time() / G_USEC_PER_SEC)) {
         tell_change(gate);
-    }
-    if (moved) {
-        g_free(gate->lists);
-        gate->lists = g_steal_pointer(&lists);
     }
     if (moved || ++gate->checks >= CHECKS_PER_SCAN) {
         gate->checks = 0;

@@ -3,7 +3,7 @@
 /*
  * The gate between what the host plugs and what the guest uses: a new CPU or memory block stays
  * offline until a grant allows it, then it is brought online, also when it appears only later while
- * that grant lasts.  Writes to sysfs run in a worker thread (GTask); all callbacks in the context.
+ * that grant lasts.  Writes to sysfs run in a worker thread; all callbacks in the context.
  */
 #include <glib.h>
 #include <jansson.h>

@@ -23,9 +23,13 @@ typedef enum {
     FILE_N
 } UsageFile;
 
-static const char *const file_names[] = {"stat",   "loadavg",      "meminfo",
-                                         "vmstat", "pressure/cpu", "pressure/memory"};
-G_STATIC_ASSERT(G_N_ELEMENTS(file_names) == FILE_N);
+/* A file of one record comes whole with one read; one of many comes in pages. */
+static const struct {
+    const char *name;
+    bool paged;
+} files[] = {{"stat", false},  {"loadavg", false},      {"meminfo", false},
+             {"vmstat", true}, {"pressure/cpu", false}, {"pressure/memory", false}};
+G_STATIC_ASSERT(G_N_ELEMENTS(files) == FILE_N);
 
 static const char *const field_keys[] = {"cpu-busy",  "runnable",      "psi-cpu",  "psi-mem",
                                          "mem-total", "mem-available", "mem-used", "swap-out"};
@@ -78,7 +82,7 @@ static size_t read_file(ForeSeaUsage *usage, UsageFile which)
     size_t have = 0;
 
     if (usage->fd[which] < 0) {
-        g_autofree char *path = g_build_filename(usage->root, file_names[which], NULL);
+        g_autofree char *path = g_build_filename(usage->root, files[which].name, NULL);
         usage->fd[which] = open(path, O_RDONLY | O_CLOEXEC);
         if (usage->fd[which] < 0) {
             return 0;
@@ -96,6 +100,9 @@ static size_t read_file(ForeSeaUsage *usage, UsageFile which)
             break;
         }
         have += (size_t)n;
+        if (!files[which].paged) {
+            break;
+        }
     }
     return have;
 }
@@ -149,17 +156,32 @@ static void report_rates(ForeSeaUsage *usage, ForeSeaReport *report)
     if (advance(&usage->psi_mem, ok, value, &growth) && us > 0) {
         set_field(report, FORE_SEA_USAGE_PSI_MEM, MIN((double)growth / us, 1.0));
     }
+}
+
+/* /proc/vmstat is the dearest of the files, and says nothing new where there is no swap. */
+static void report_swap(ForeSeaUsage *usage, bool swapless, ForeSeaReport *report)
+{
+    uint64_t value = 0, growth;
+    bool ok;
+
+    if (swapless) {
+        usage->swap_out.known = false;
+        set_field(report, FORE_SEA_USAGE_SWAP_OUT, 0);
+        return;
+    }
     ok = fore_sea_text_labelled(usage->text, read_file(usage, FILE_VMSTAT), "pswpout", &value);
-    if (advance(&usage->swap_out, ok, value, &growth) && us > 0) {
-        set_field(report, FORE_SEA_USAGE_SWAP_OUT, (double)growth * 1e6 / us);
+    if (advance(&usage->swap_out, ok, value, &growth) && report->interval_us > 0) {
+        set_field(report, FORE_SEA_USAGE_SWAP_OUT,
+                  (double)growth * 1e6 / (double)report->interval_us);
     }
 }
 
-static void report_memory(ForeSeaUsage *usage, ForeSeaReport *report)
+static void report_memory(ForeSeaUsage *usage, ForeSeaReport *report, bool *ret_swapless)
 {
     size_t size = read_file(usage, FILE_MEMINFO);
-    uint64_t total, available;
+    uint64_t total, available, swap;
 
+    *ret_swapless = fore_sea_text_labelled(usage->text, size, "SwapTotal:", &swap) && swap == 0;
     if (!fore_sea_text_labelled(usage->text, size, "MemTotal:", &total) ||
         total > UINT64_MAX / 1024) {
         return;
@@ -176,13 +198,15 @@ static void report_memory(ForeSeaUsage *usage, ForeSeaReport *report)
 void fore_sea_usage_report(ForeSeaUsage *usage, int64_t now_us, ForeSeaReport *ret)
 {
     ForeSeaReport report = {0};
+    bool swapless;
 
     if (usage->last_us > 0 && now_us > usage->last_us) {
         report.interval_us = (uint64_t)(now_us - usage->last_us);
     }
     usage->last_us = now_us;
     report_rates(usage, &report);
-    report_memory(usage, &report);
+    report_memory(usage, &report, &swapless);
+    report_swap(usage, swapless, &report);
     if (usage->looks > 0) {
         set_field(&report, FORE_SEA_USAGE_RUNNABLE,
                   (double)usage->runnable_sum / (double)usage->looks);

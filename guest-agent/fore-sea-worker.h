@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * One job after the other in a thread (GTask), for work that blocks: the vTPM, sysfs writes.  The
- * thread runs only while there is a job.
+ * One job after the other in a thread of its own, for work that blocks: the vTPM, sysfs writes. The
+ * thread starts with the first job and is joined when the worker is freed.
  */
 #include <glib.h>
 #include <stdbool.h>

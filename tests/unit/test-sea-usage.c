@@ -60,6 +60,10 @@ static void rates(void)
     g_assert_cmpfloat_with_epsilon(VALUE(r, PSI_CPU), 0.25, 1e-9);
     g_assert_cmpfloat_with_epsilon(VALUE(r, PSI_MEM), 1.0, 1e-9);
     g_assert_cmpfloat_with_epsilon(VALUE(r, SWAP_OUT), 100, 1e-9);
+    set_proc(proc, "meminfo", "MemTotal: 1000 kB\nMemAvailable: 600 kB\nSwapTotal: 0 kB\n");
+    set_proc(proc, "vmstat", "pgpgin 1\npswpout 900\n");
+    fore_sea_usage_report(usage, 8000000, &r);
+    g_assert_cmpfloat(VALUE(r, SWAP_OUT), ==, 0); /* nowhere to swap to */
 }
 
 static void absent(void)
