@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The forecaster: speed beside PyTorch on one thread where /usr/bin/python3 can import it (else
+ * those rows are left out, and stderr says so), and accuracy beside last value and seasonal naive
+ * on the synthetic bursts of tests/lib.  Prints JSON; see tools/bench.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "forecast/fore-adam.h"
+#include "forecast/fore-baseline.h"
+#include "forecast/fore-model.h"
+#include "tests/lib/synthetic-bursts.h"
+
+#define ROUNDS   7
+#define SEEDS    7
+#define HIDDEN   64
+#define BATCH    256
+#define CONTEXT  72
+#define RECORD_S 200
+#define LIVE_S   900
+#define SEASON   26 /* steps: the mean length of a cycle of the synthetic process */
+
+/* The same step in PyTorch: LSTM, linear head, pinball loss on non-crossing quantiles, Adam with
+ * clipping. */
+static const char torch_script[] =
+    "import sys, time\n"
+    "import torch\n"
+    "torch.set_num_threads(1)\n"
+    "n_in, hidden, batch, context, groups, rounds = map(int, sys.argv[1:])\n"
+    "tau = torch.tensor([.05, .5, .75, .9, .95])\n"
+    "lstm = torch.nn.LSTM(n_in, hidden)\n"
+    "head = torch.nn.Linear(hidden, groups * 5)\n"
+    "params = list(lstm.parameters()) + list(head.parameters())\n"
+    "adam = torch.optim.Adam(params, 1e-3)\n"
+    "x = torch.randn(context, batch, n_in)\n"
+    "y = torch.rand(context, batch, groups, 1)\n"
+    "def quantiles(x):\n"
+    "    z = head(lstm(x)[0]).view(x.shape[0], x.shape[1], groups, 5)\n"
+    "    up = torch.nn.functional.softplus(z[..., 1:])\n"
+    "    return torch.cat([z[..., :1], up], -1).cumsum(-1)\n"
+    "def train():\n"
+    "    adam.zero_grad()\n"
+    "    e = y - quantiles(x)\n"
+    "    torch.maximum(tau * e, (tau - 1) * e).mean().backward()\n"
+    "    torch.nn.utils.clip_grad_norm_(params, 1.0)\n"
+    "    adam.step()\n"
+    "one = torch.randn(context, 1, n_in)\n"
+    "def infer():\n"
+    "    with torch.no_grad():\n"
+    "        quantiles(one)\n"
+    "def timed(f, n):\n"
+    "    t = time.process_time()\n"
+    "    for _ in range(n): f()\n"
+    "    return (time.process_time() - t) / n\n"
+    "timed(train, 1), timed(infer, 5)\n"
+    "for f, n in ((train, 1), (infer, 20)):\n"
+    "    print(*(timed(f, n) for _ in range(rounds)))\n";
+
+typedef struct {
+    double median, spread; /* spread: (most - least) / median */
+} Summary;
+
+static double cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static Summary summarise(double *v, unsigned n)
+{
+    Summary s;
+
+    qsort(v, n, sizeof(*v), by_value);
+    s.median = n % 2 == 1 ? v[n / 2] : 0.5 * (v[n / 2 - 1] + v[n / 2]);
+    s.spread = s.median > 0.0 ? (v[n - 1] - v[0]) / s.median : 0.0;
+    return s;
+}
+
+static bool first_row = true;
+
+static void print_row(const char *what, const char *unit, Summary ours, double anchor)
+{
+    printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"ours\": %.4g, ", first_row ? "" : ",",
+           what, unit, ours.median);
+    if (anchor > 0.0) {
+        printf("\"anchor\": %.4g, \"ratio\": %.4g, ", anchor, ours.median / anchor);
+    } else {
+        printf("\"anchor\": null, \"ratio\": null, ");
+    }
+    printf("\"spread\": %.3g}", ours.spread);
+    first_row = false;
+}
+
+/* --- speed --- */
+
+static Summary time_training_step(void)
+{
+    ForeLstmShape shape = fore_model_shape(HIDDEN);
+    size_t n = fore_lstm_layout(&shape).n, rows = (size_t)CONTEXT * BATCH;
+    g_autoptr(ForeLstmTape) tape = fore_lstm_tape_new(&shape, CONTEXT, BATCH);
+    g_autoptr(ForeAdam) adam = fore_adam_new(n);
+    g_autofree ForeReal *params = g_new0(ForeReal, n), *grad = g_new0(ForeReal, n);
+    g_autofree ForeReal *dy = g_new0(ForeReal, rows * shape.n_out);
+    g_autofree ForeReal *target = g_new0(ForeReal, rows * FORE_N_GROUP);
+    g_autofree ForeReal *weight = g_new0(ForeReal, rows * FORE_N_GROUP);
+    ForeRandom rng = {.state = 1};
+    double took[ROUNDS + 1];
+
+    fore_lstm_init(&shape, &rng, params);
+    for (size_t i = 0; i < rows * shape.n_in; i++) {
+        tape->x[i] = (ForeReal)fore_random_normal(&rng);
+    }
+    for (size_t i = 0; i < rows * FORE_N_GROUP; i++) {
+        target[i] = (ForeReal)fore_random_unit(&rng);
+        weight[i] = 1;
+    }
+    for (unsigned r = 0; r < ROUNDS + 1; r++) {
+        double start = cpu_s();
+
+        fore_lstm_forward(tape, params, CONTEXT);
+        (void)fore_quantile_loss(tape->y, target, weight, rows * FORE_N_GROUP,
+                                 1.0 / (double)(rows * FORE_N_GROUP), dy);
+        memset(grad, 0, n * sizeof(ForeReal));
+        fore_lstm_backward(tape, params, CONTEXT, dy, grad);
+        g_assert_true(fore_adam_step(adam, params, grad, 1e-3));
+        took[r] = cpu_s() - start;
+    }
+    return summarise(took + 1, ROUNDS);
+}
+
+/* A whole step of one VM: features, network, quantiles, scoring, calibration, baseline. */
+static Summary time_inference(unsigned hidden)
+{
+    const unsigned n = 2000;
+    SyntheticConfig process = {.seed = 9, .n = n};
+    g_autoptr(Synthetic) s = synthetic_new(&process);
+    ForeWindow window = {.samples = s->samples, .n = 200, .step_ns = FORE_NS_PER_S};
+    ForeTrainConfig config = {.hidden = hidden, .max_epochs = 2, .seed = 1};
+    g_autoptr(ForeModel) model = fore_model_train(&window, 1, &config, NULL, NULL, NULL);
+    g_autoptr(ForeForecaster) fc = fore_forecaster_new(model, FORE_NS_PER_S);
+    double took[ROUNDS];
+
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        double start = cpu_s();
+
+        for (unsigned t = 0; t < n; t++) {
+            ForeForecast forecast;
+
+            fore_forecaster_step(fc, &s->samples[t], &forecast);
+        }
+        took[r] = (cpu_s() - start) / n;
+    }
+    return summarise(took, ROUNDS);
+}
+
+/* PyTorch's times, or false when it is not there. */
+static bool torch_times(double *ret_train, double *ret_infer)
+{
+    g_autofree char *in = g_strdup_printf("%u", FORE_FEATURE_N_IN);
+    g_autofree char *groups = g_strdup_printf("%u", FORE_N_GROUP);
+    const char *argv[] = {"/usr/bin/python3",   "-c",
+                          torch_script,         in,
+                          G_STRINGIFY(HIDDEN),  G_STRINGIFY(BATCH),
+                          G_STRINGIFY(CONTEXT), groups,
+                          G_STRINGIFY(ROUNDS),  NULL};
+    g_autofree char *out = NULL;
+    g_autofree char *err = NULL;
+    g_auto(GStrv) lines = NULL;
+    double took[2][ROUNDS];
+    int status = 1;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, &err, &status,
+                      NULL) ||
+        status != 0) {
+        fprintf(stderr,
+                "bench-forecast: no PyTorch for /usr/bin/python3 (python3-torch): the rows beside "
+                "it have no anchor\n");
+        return false;
+    }
+    lines = g_strsplit(out, "\n", 3);
+    for (unsigned i = 0; i < 2; i++) {
+        g_auto(GStrv) cells = g_strsplit(lines[i] != NULL ? lines[i] : "", " ", ROUNDS);
+
+        if (g_strv_length(cells) != ROUNDS) {
+            fprintf(stderr, "bench-forecast: PyTorch printed '%s'\n", out);
+            return false;
+        }
+        for (unsigned r = 0; r < ROUNDS; r++) {
+            took[i][r] = g_ascii_strtod(cells[r], NULL);
+        }
+    }
+    *ret_train = summarise(took[0], ROUNDS).median;
+    *ret_infer = summarise(took[1], ROUNDS).median;
+    return true;
+}
+
+static Summary scaled(Summary s, double by)
+{
+    s.median *= by;
+    return s;
+}
+
+static void bench_speed(void)
+{
+    Summary train = time_training_step(), infer = time_inference(HIDDEN);
+    double torch_train = 0.0, torch_infer = 0.0;
+
+    (void)torch_times(&torch_train, &torch_infer);
+    print_row("train-step", "ms CPU", scaled(train, 1e3), 1e3 * torch_train);
+    print_row("infer-batch-1", "us CPU", scaled(infer, 1e6), 1e6 * torch_infer);
+    print_row("infer-batch-1-hidden-32", "us CPU", scaled(time_inference(32), 1e6), 0.0);
+}
+
+/* --- accuracy --- */
+
+enum { OURS, LAST_VALUE, SEASONAL, N_RIVALS };
+
+typedef struct {
+    ForeScore score[N_RIVALS][FORE_RES_N];
+    SyntheticVerdict verdict;
+    double train_s;
+} Trial;
+
+typedef double Quantiles[FORE_N_GROUP][FORE_N_QUANTILE];
+
+static void score_step(const ForeTruth *truth, unsigned t, Quantiles issued[][FORE_MAX_HORIZON],
+                       Trial *trial)
+{
+    for (unsigned r = 0; r < FORE_RES_N; r++) {
+        for (unsigned h = 0; h < FORE_N_HORIZON; h++) {
+            double y = fore_truth_get(truth, (ForeResource)r, FORE_KIND_PEAK, h);
+            unsigned then = (t + FORE_MAX_HORIZON - fore_horizons[h]) % FORE_MAX_HORIZON;
+            unsigned g = FORE_GROUP(r, FORE_KIND_PEAK, h);
+
+            for (unsigned i = 0; i < N_RIVALS && isfinite(y); i++) {
+                fore_score_add(&trial->score[i][r], issued[i][then][g], y);
+            }
+        }
+    }
+}
+
+static void run_live(ForeModel *model, uint64_t seed, Trial *trial)
+{
+    SyntheticConfig process = {.seed = seed, .n = LIVE_S, .elastic = true, .ahead_s = 3.0};
+    g_autoptr(Synthetic) s = synthetic_new(&process);
+    g_autoptr(ForeForecaster) fc = fore_forecaster_new(model, FORE_NS_PER_S);
+    g_autoptr(ForeBaseline) last = fore_baseline_new(0), seasonal = fore_baseline_new(SEASON);
+    g_autofree double *p95_5 = g_new0(double, LIVE_S), *p95_3 = g_new0(double, LIVE_S);
+    static Quantiles issued[N_RIVALS][FORE_MAX_HORIZON];
+    ForeTruth truth;
+
+    fore_truth_init(&truth);
+    for (unsigned t = 0; t < s->n; t++) {
+        unsigned slot = t % FORE_MAX_HORIZON;
+        double demand[FORE_RES_N];
+        ForeForecast forecast;
+
+        fore_features_demand(&s->samples[t], demand);
+        fore_truth_push(&truth, demand);
+        score_step(&truth, t, issued, trial);
+        fore_forecaster_step(fc, &s->samples[t], &forecast);
+        for (unsigned i = 0; i < FORE_RES_N * FORE_N_HORIZON; i++) {
+            unsigned r = i / FORE_N_HORIZON, h = i % FORE_N_HORIZON;
+
+            memcpy(issued[OURS][slot][FORE_GROUP(r, FORE_KIND_PEAK, h)], forecast.peak[r][h],
+                   sizeof(forecast.peak[r][h]));
+        }
+        fore_baseline_step(last, demand, issued[LAST_VALUE][slot]);
+        fore_baseline_step(seasonal, demand, issued[SEASONAL][slot]);
+        p95_3[t] = forecast.peak[FORE_RES_VCPU][2][FORE_Q95];
+        p95_5[t] = forecast.peak[FORE_RES_VCPU][3][FORE_Q95];
+    }
+    synthetic_judge(s, p95_5, p95_3, &trial->verdict);
+}
+
+static void run_trial(unsigned seed, Trial *trial)
+{
+    SyntheticConfig process = {.seed = 1000 * seed, .n = RECORD_S};
+    g_autoptr(Synthetic) s = synthetic_new(&process);
+    ForeWindow window = {.samples = s->samples, .n = s->n, .step_ns = FORE_NS_PER_S};
+    ForeTrainConfig config = {.seed = seed};
+    g_autoptr(ForeModel) model = NULL;
+    double start = cpu_s();
+
+    memset(trial, 0, sizeof(*trial));
+    model = fore_model_train(&window, 1, &config, NULL, NULL, NULL);
+    trial->train_s = cpu_s() - start;
+    run_live(model, 1000 * seed + 7, trial);
+}
+
+static Summary over_trials(const Trial *trials, double (*value)(const Trial *, unsigned),
+                           unsigned arg)
+{
+    double v[SEEDS];
+
+    for (unsigned i = 0; i < SEEDS; i++) {
+        v[i] = value(&trials[i], arg);
+    }
+    return summarise(v, SEEDS);
+}
+
+static double wql(const Trial *t, unsigned arg)
+{
+    return fore_score_wql(&t->score[arg / FORE_RES_N][arg % FORE_RES_N]);
+}
+
+static double coverage(const Trial *t, unsigned res)
+{
+    return fore_score_coverage95(&t->score[OURS][res]);
+}
+
+static double seconds(const Trial *t, unsigned unused)
+{
+    return t->train_s;
+}
+
+static double led(const Trial *t, unsigned unused)
+{
+    return (double)t->verdict.led / t->verdict.bursts;
+}
+
+static double lead(const Trial *t, unsigned unused)
+{
+    double v[SYNTHETIC_MAX_BURST];
+
+    memcpy(v, t->verdict.lead_s, sizeof(v));
+    return summarise(v, t->verdict.bursts).median;
+}
+
+static double false_alarms(const Trial *t, unsigned unused)
+{
+    return t->verdict.false_alarms / t->verdict.idle_steps;
+}
+
+static void bench_accuracy(void)
+{
+    static const char *const names[N_RIVALS] = {"", "last-value", "seasonal-naive"};
+    static Trial trials[SEEDS];
+
+    for (unsigned i = 0; i < SEEDS; i++) {
+        run_trial(i + 1, &trials[i]);
+    }
+    print_row("train-200-samples", "s CPU", over_trials(trials, seconds, 0), 0.0);
+    for (unsigned r = 0; r < FORE_RES_N; r++) {
+        for (unsigned i = LAST_VALUE; i < N_RIVALS; i++) {
+            g_autofree char *what =
+                g_strdup_printf("peak-loss-%s-vs-%s", fore_resource_names[r], names[i]);
+
+            print_row(what, "wQL", over_trials(trials, wql, r),
+                      over_trials(trials, wql, i * FORE_RES_N + r).median);
+        }
+        {
+            g_autofree char *what = g_strdup_printf("coverage-p95-%s", fore_resource_names[r]);
+
+            print_row(what, "share, wanted 0.95", over_trials(trials, coverage, r), 0.0);
+        }
+    }
+    print_row("bursts-announced-2s-ahead", "share", over_trials(trials, led, 0), 0.0);
+    print_row("median-lead", "s", over_trials(trials, lead, 0), 0.0);
+    print_row("false-alarms", "share of idle s", over_trials(trials, false_alarms, 0), 0.0);
+}
+
+int main(void)
+{
+    printf("{\"name\": \"forecast\", \"rows\": [");
+    bench_speed();
+    bench_accuracy();
+    printf("\n]}\n");
+    return 0;
+}
