@@ -48,7 +48,9 @@ static inline ForeReal tanh_of(ForeReal x)
  */
 static inline ForeReal tanh_of(ForeReal x)
 {
-    float v = fminf(fmaxf(x, -7.90531110763549805f), 7.90531110763549805f);
+    const float end = 7.90531110763549805f;
+    float low = x < -end ? -end : x; /* not fmaxf(): a call would keep the loop scalar */
+    float v = low > end ? end : low;
     float v2 = v * v;
     float p = -2.76076847742355e-16f;
     float q = 1.19825839466702e-06f;

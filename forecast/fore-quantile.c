@@ -3,14 +3,21 @@
 
 #include <math.h>
 
-static double softplus(double z)
-{
-    return z > 20.0 ? z : log1p(exp(z));
-}
+#ifdef FORE_REAL_DOUBLE
+#define exp_of   exp
+#define log1p_of log1p
+#else
+#define exp_of   expf
+#define log1p_of log1pf
+#endif
 
-static double logistic(double z)
+/* softplus(z) = log(1 + e^z), and its derivative; both from one exponential that cannot overflow */
+static inline ForeReal softplus(ForeReal z, ForeReal *ret_slope)
 {
-    return 1.0 / (1.0 + exp(-z));
+    ForeReal e = exp_of(z < 0 ? z : -z);
+
+    *ret_slope = (z < 0 ? e : 1) / (1 + e);
+    return (z < 0 ? 0 : z) + log1p_of(e);
 }
 
 void fore_quantile_from_raw(const ForeReal *raw, size_t n_groups, ForeReal *ret_q)
@@ -18,10 +25,11 @@ void fore_quantile_from_raw(const ForeReal *raw, size_t n_groups, ForeReal *ret_
     for (size_t g = 0; g < n_groups; g++) {
         const ForeReal *z = raw + g * FORE_N_QUANTILE;
         ForeReal *q = ret_q + g * FORE_N_QUANTILE;
+        ForeReal slope;
 
         q[0] = z[0];
         for (unsigned k = 1; k < FORE_N_QUANTILE; k++) {
-            q[k] = q[k - 1] + (ForeReal)softplus((double)z[k]);
+            q[k] = q[k - 1] + softplus(z[k], &slope);
         }
     }
 }
@@ -45,12 +53,13 @@ double fore_quantile_pinball(double q, double y, double tau)
 static double group_loss(const ForeReal *z, double y, double factor, ForeReal *grad)
 {
     double dq[FORE_N_QUANTILE];
+    ForeReal slope[FORE_N_QUANTILE] = {1};
     double q = (double)z[0];
     double loss = 0.0;
     double tail = 0.0;
 
     for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
-        q += k > 0 ? softplus((double)z[k]) : 0.0;
+        q += k > 0 ? (double)softplus(z[k], &slope[k]) : 0.0;
         loss += fore_quantile_pinball(q, y, fore_quantiles[k]);
         dq[k] = (y < q ? 1.0 : 0.0) - fore_quantiles[k];
     }
@@ -58,7 +67,7 @@ static double group_loss(const ForeReal *z, double y, double factor, ForeReal *g
         /* z_k moves q_k and every quantile above it */
         for (unsigned k = FORE_N_QUANTILE; k-- > 0;) {
             tail += dq[k];
-            grad[k] = (ForeReal)(factor * tail * (k > 0 ? logistic((double)z[k]) : 1.0));
+            grad[k] = (ForeReal)(factor * tail * (double)slope[k]);
         }
     }
     return loss;
