@@ -650,6 +650,11 @@ void fore_plan_on_truth(ForeLoop *loop, ForeActions *out)
     conclude(loop);
 }
 
+/*
+ * An entry that nobody here waits for (from before a restart) ends by what is there.  Those of a
+ * plan that was sent stay open: the actuator is still at it and will answer, or the deadline will;
+ * to free their room now would promise twice what may yet be plugged.
+ */
 static void resync_entry(ForeLoop *loop, const ForeLedgerEntry *entry, ForeActions *out)
 {
     ForeResource r = entry->resource;
@@ -678,12 +683,16 @@ void fore_plan_resync(ForeLoop *loop, ForeActions *out)
 {
     g_autoptr(GArray) open = fore_ledger_list(loop->ledger, loop->vm, 0);
 
+    fore_plan_cancel(loop, "reconnected: what was proved before is void", out);
     for (guint i = 0; i < open->len; i++) {
-        resync_entry(loop, &g_array_index(open, ForeLedgerEntry, i), out);
+        const ForeLedgerEntry *entry = &g_array_index(open, ForeLedgerEntry, i);
+        if (loop->phase == FORE_PLAN_NONE || entry->plan_id != loop->plan.id) {
+            resync_entry(loop, entry, out);
+        }
     }
     for (int r = 0; r < FORE_RES_N; r++) {
         fore_ledger_sync(loop->ledger, loop->vm, r, fore_plan_charge(&loop->capacity, r));
     }
     fore_gate_reset(&loop->gate);
-    forget_plan(loop);
+    fore_plan_on_truth(loop, out);
 }

@@ -97,7 +97,7 @@ void fore_plan_on_time(ForeLoop *loop, ForeActions *out);
 void fore_plan_on_truth(ForeLoop *loop, ForeActions *out);
 /* Give up a plan that nothing was sent for yet (ATTEST phase). */
 void fore_plan_cancel(ForeLoop *loop, const char *reason, ForeActions *out);
-/* Settle every open entry of this VM by loop->capacity and forget the plan. */
+/* Settle by loop->capacity every open entry that nobody answers for; void what was proved. */
 void fore_plan_resync(ForeLoop *loop, ForeActions *out);
 /* What the VM is charged by the truth: what is plugged or online, and memory that QEMU was asked
  * for. */

@@ -78,7 +78,9 @@ typedef struct {
  * - A GROW may come without an ATTEST of the same plan id: it lies within the totals of the newest
  *   grant, which is still fresh and which the SEA already has.
  * - Send FORE_EVENT_CAPACITY whenever QEMU or the SEA was (re)connected or the guest was reset:
- * open entries are adopted or rolled back to what there is, and what was proved before is void.
+ * entries from before a restart are adopted or rolled back to what there is, a question to the PAM
+ * is withdrawn, and what was proved before is void.  A GROW or RELEASE under way is still owed its
+ * answer.
  * - VERDICT with affirmed == false is also the answer for "the PAM cannot be reached".
  * - Note codes: "denied", "late", "no-room", "failed", "partial", "adopted", "rolled-back", "would"
  *   (recommend mode; no colon), "forecast", "policy", "capacity", "frozen", "thawed".

@@ -942,12 +942,12 @@ static void test_resync_adopts(Rig *rig)
     set_all(rig, 3, 512);
     capacity(rig);
     expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_ONLINE);
-    expect_note(rig, "adopted: ");
     result(rig, FORE_EVENT_PLUGGED, plan.id, true, "");
     g_assert_cmpuint(rig->out.n, ==, 0);
 }
 
-static void test_resync_rolls_back(Rig *rig)
+/* A reconnect while the actuator is at work: its room stays reserved until it answers. */
+static void test_resync_keeps_what_was_sent(Rig *rig)
 {
     ForePlan plan;
 
@@ -955,12 +955,40 @@ static void test_resync_rolls_back(Rig *rig)
     plan = *expect(rig, FORE_ACTION_ATTEST);
     verdict(rig, plan, true, "");
     capacity(rig);
+    g_assert_cmpuint(rig->out.n, ==, 0);
+    g_assert_cmpfloat(fore_ledger_charge(rig->ledger, "vm", FORE_RES_VCPU), ==, 3);
+    result(rig, FORE_EVENT_PLUGGED, plan.id, false, "qmp: closed");
     expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_FAILED);
-    expect_note(rig, "rolled-back: ");
     g_assert_cmpfloat(fore_ledger_charge(rig->ledger, "vm", FORE_RES_VCPU), ==, 1);
-    tick(rig, 2.5, 100); /* and what was proved before does not count any more */
+    ticks(rig, 4, 2.5, 100);
+    tick(rig, 2.5, 100); /* what was proved before the reconnect does not count any more */
     expect_none(rig, FORE_ACTION_GROW);
     expect(rig, FORE_ACTION_ATTEST);
+}
+
+static void test_resync_withdraws_the_question(Rig *rig)
+{
+    ForePlan plan;
+
+    tick(rig, 2.5, 100);
+    plan = *expect(rig, FORE_ACTION_ATTEST);
+    capacity(rig);
+    expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_FAILED);
+    verdict(rig, plan, true, "");
+    expect_none(rig, FORE_ACTION_GROW);
+}
+
+/* The daemon died after QEMU was told, and QEMU did not do it. */
+static void test_resync_rolls_back(Rig *rig)
+{
+    ForeLedgerEntry entry = {
+        .id = 10, .vm = "vm", .from = 1, .to = 3, .plan_id = 9, .state = FORE_LEDGER_PLUGGING};
+
+    g_assert_true(fore_ledger_restore(rig->ledger, &entry, NULL));
+    capacity(rig);
+    expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_FAILED);
+    expect_note(rig, "rolled-back: vcpu 1 -> 3");
+    g_assert_cmpfloat(fore_ledger_charge(rig->ledger, "vm", FORE_RES_VCPU), ==, 1);
 }
 
 /* After a crash: entries come back from disk, truth settles them at the first report. */
@@ -981,6 +1009,7 @@ static void test_restart(Rig *rig)
     g_assert_cmpfloat(fore_ledger_promised(rig->ledger, FORE_RES_VCPU), ==, 3);
     set_all(rig, 3, 512);
     tick(rig, 0.5, 100);
+    expect_note(rig, "adopted: vcpu 1 -> 3");
     expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_ONLINE);
     expect_journal(rig, FORE_RES_MEM, FORE_LEDGER_FAILED);
     g_assert_cmpfloat(fore_ledger_promised(rig->ledger, FORE_RES_VCPU), ==, 3);
@@ -1056,6 +1085,8 @@ static const Case cases[] = {
     {"frozen-vm-is-not-resized", test_freeze},
     {"freeze-voids-the-grant", test_freeze_voids_the_grant},
     {"resync-adopts-what-is-there", test_resync_adopts},
+    {"resync-keeps-what-was-sent", test_resync_keeps_what_was_sent},
+    {"resync-withdraws-the-question", test_resync_withdraws_the_question},
     {"resync-rolls-back-what-is-not", test_resync_rolls_back},
     {"restart-settles-entries-by-truth", test_restart},
     {"hand-made-changes-are-charged", test_hand_made_change},
