@@ -49,11 +49,12 @@ ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *
                       ForeAskReply reply, gpointer data)
 {
     ForeAsk *ask = g_new0(ForeAsk, 1);
-    ForeWireConfig wire = {.json = fore_json_limits_guest,
-                           .greeting_timeout_ms = target->timeout_ms};
+    /* one deadline, that of the command, so that silence at any stage is called silence */
+    unsigned later_ms = target->timeout_ms + 1000;
+    ForeWireConfig wire = {.json = fore_json_limits_guest, .greeting_timeout_ms = later_ms};
     ForeChannelConfig channel = {.mode = FORE_CHANNEL_TLS_CLIENT,
                                  .identity = target->identity,
-                                 .handshake_timeout_ms = target->timeout_ms};
+                                 .handshake_timeout_ms = later_ms};
     int fd = fore_connect(target->address, &ask->why);
 
     ask->reply = reply;
