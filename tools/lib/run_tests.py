@@ -49,7 +49,9 @@ def run(*argv, env=None, log=None):
                               stdin=subprocess.DEVNULL, check=False).returncode
     if code != 0:
         say(f"--- the end of {log}")
-        say("\n".join(pathlib.Path(log).read_text(errors="replace").splitlines()[-40:]))
+        lines = pathlib.Path(log).read_text(errors="replace").splitlines()
+        errors = [line for line in lines[:-40] if re.search(r"\b(error|ERROR|FAILED)\b", line)]
+        say("\n".join(errors[:60] + lines[-40:]))
     return code
 
 
@@ -63,7 +65,7 @@ def configured(build, *options, env=None):
 
 def build_all(build, *options, env=None):
     return (configured(build, *options, env=env) or
-            run("ninja", "-C", str(build), env=env, log=build / "ninja.log"))
+            run("ninja", "-k", "0", "-C", str(build), env=env, log=build / "ninja.log"))
 
 
 # --- counting ---
