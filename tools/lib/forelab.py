@@ -295,12 +295,14 @@ class Swtpm:
         self.socket = self.directory / "sock"
         self.process = None
 
-    def manufacture(self):
-        """New keys and certificates; what was there before is lost."""
+    def manufacture(self, config=None):
+        """New keys and certificates; what was there before is lost.  @config: of swtpm_setup, names the authority."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
         log = self.directory / "setup.log"
         argv = ["swtpm_setup", "--tpm2", "--tpmstate", self.directory, "--create-ek-cert", "--create-platform-cert",
                 "--lock-nvram", "--overwrite", "--pcr-banks", "sha256", "--vmid", self.uuid, "--logfile", log]
+        if config:
+            argv += ["--config", config]
         setup = Process(argv, log)
         if setup.wait(120) != 0:
             raise LabError(f"swtpm_setup failed: {setup.log_tail()}")
@@ -563,7 +565,7 @@ class Lab:
 
 def plugin_option(page, uuid, library=None):
     """The value of -plugin for the profiler, or None when it is not built.  @page: path of its profile page."""
-    library = pathlib.Path(library) if library else ROOT / "build/libforesee-profiler.so"
+    library = pathlib.Path(library) if library else ROOT / "build/qemu-plugin/libforesee-profiler.so"
     if not library.exists():
         return None
     if not re.fullmatch(r"/[\w./-]+", str(page)):
