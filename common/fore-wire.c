@@ -147,6 +147,11 @@ static void drop_peer(ForeWire *wire, GError *why)
     unref(wire);
 }
 
+void fore_wire_drop(ForeWire *wire, const GError *why)
+{
+    drop_peer(wire, g_error_copy(why));
+}
+
 /* --- server half --- */
 
 static json_t *error_object(const char *class, const char *desc)

@@ -42,6 +42,9 @@ ForeWire *fore_wire_new(GMainContext *context, int fd, const ForeChannelConfig *
                         gpointer data);
 /** fore_wire_free: drops it; outstanding commands' callbacks are NOT called.  NULL allowed. */
 void fore_wire_free(ForeWire *wire);
+/** fore_wire_drop: end it as when the peer breaks a rule: outstanding commands are answered with
+ *  FORE_ERROR_CLOSED, then on_closed(@why), from within this call */
+void fore_wire_drop(ForeWire *wire, const GError *why);
 ForeChannel *fore_wire_channel(ForeWire *wire);
 bool fore_wire_is_ready(const ForeWire *wire);
 

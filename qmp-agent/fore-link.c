@@ -212,6 +212,5 @@ void fore_link_reset(ForeLink *link)
     }
     why = g_error_new(FORE_ERROR, FORE_ERROR_CLOSED, "connection to '%s' was reset by us",
                       link->address);
-    fore_wire_free(g_steal_pointer(&link->wire));
-    went_down(link, why);
+    fore_wire_drop(link->wire, why); /* who waits for an answer learns that none will come */
 }
