@@ -86,8 +86,11 @@ static int64_t position(const json_t *props, const char *key)
 
 /* --- the truth --- */
 
+/* An answer is taken whole or not at all: half a list would look like half a machine. */
 static bool read_slots(ForeQmp *qmp, const json_t *list, GError **error)
 {
+    g_autoptr(GArray) slots = g_array_new(FALSE, TRUE, sizeof(Slot));
+    unsigned plugged = 0, max = 0;
     size_t i;
     json_t *item;
 
@@ -96,8 +99,7 @@ static bool read_slots(ForeQmp *qmp, const json_t *list, GError **error)
                     "query-hotpluggable-cpus: not a list of at most %d slots", MAX_SLOTS);
         return false;
     }
-    g_array_set_size(qmp->slots, 0);
-    qmp->truth.vcpus_plugged = qmp->truth.vcpus_max = 0;
+    g_array_set_clear_func(slots, slot_clear);
     json_array_foreach ((json_t *)list, i, item) {
         const char *type = json_string_value(json_object_get(item, "type"));
         json_t *props = json_object_get(item, "props");
@@ -121,16 +123,21 @@ static bool read_slots(ForeQmp *qmp, const json_t *list, GError **error)
                       json_incref(props),
                       (unsigned)count,
                       json_object_get(item, "qom-path") != NULL};
-        g_array_append_val(qmp->slots, slot);
-        qmp->truth.vcpus_max += slot.count;
-        qmp->truth.vcpus_plugged += slot.plugged ? slot.count : 0;
+        g_array_append_val(slots, slot);
+        max += slot.count;
+        plugged += slot.plugged ? slot.count : 0;
     }
-    g_array_sort(qmp->slots, by_position);
+    g_array_sort(slots, by_position);
+    g_array_unref(qmp->slots);
+    qmp->slots = g_steal_pointer(&slots);
+    qmp->truth.vcpus_plugged = plugged;
+    qmp->truth.vcpus_max = max;
     return true;
 }
 
 static bool read_vmem(ForeQmp *qmp, const json_t *list, GError **error)
 {
+    ForeQmpTruth truth = qmp->truth;
     size_t i;
     json_t *item;
 
@@ -139,8 +146,8 @@ static bool read_vmem(ForeQmp *qmp, const json_t *list, GError **error)
                     "query-memory-devices: not a list of at most %d devices", MAX_MEM_DEVICES);
         return false;
     }
-    qmp->truth.has_vmem = false;
-    qmp->truth.vmem_bytes = qmp->truth.vmem_requested = qmp->truth.vmem_max = 0;
+    truth.has_vmem = false;
+    truth.vmem_bytes = truth.vmem_requested = truth.vmem_max = 0;
     json_array_foreach ((json_t *)list, i, item) {
         const json_t *d = json_object_get(item, "data");
         const char *type = json_string_value(json_object_get(item, "type"));
@@ -156,12 +163,13 @@ static bool read_vmem(ForeQmp *qmp, const json_t *list, GError **error)
             g_prefix_error(error, "query-memory-devices: '%s': ", id);
             return false;
         }
-        qmp->truth.has_vmem = true;
-        qmp->truth.vmem_bytes = (uint64_t)size;
-        qmp->truth.vmem_requested = (uint64_t)requested;
-        qmp->truth.vmem_max = (uint64_t)max;
-        qmp->truth.vmem_block = (uint64_t)block;
+        truth.has_vmem = true;
+        truth.vmem_bytes = (uint64_t)size;
+        truth.vmem_requested = (uint64_t)requested;
+        truth.vmem_max = (uint64_t)max;
+        truth.vmem_block = (uint64_t)block;
     }
+    qmp->truth = truth;
     return true;
 }
 
