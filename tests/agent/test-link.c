@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The client wire that stays: up, down, up again, and every command answered once. */
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "common/fore-error.h"
+#include "qmp-agent/fore-link.h"
+#include "tests/lib/fore-test-qmp.h"
+
+#define DEADLINE_S 30
+
+typedef struct {
+    GMainContext *context;
+    char *dir, *path, *address;
+    ForeTestQmp *server;
+    ForeLink *link;
+    unsigned ups, downs, events, replies;
+    GError *error; /* of the newest reply */
+    bool reset_on_event;
+} Case;
+
+static void on_up(ForeLink *link, gpointer data)
+{
+    ((Case *)data)->ups++;
+}
+
+static void on_down(ForeLink *link, const GError *why, gpointer data)
+{
+    ((Case *)data)->downs++;
+}
+
+static void on_event(ForeLink *link, const char *event, const json_t *ev_data, gpointer data)
+{
+    Case *c = data;
+
+    c->events++;
+    if (c->reset_on_event) {
+        fore_link_reset(link);
+    }
+}
+
+static void on_reply(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    Case *c = data;
+
+    c->replies++;
+    g_clear_error(&c->error);
+    c->error = error != NULL ? g_error_copy(error) : NULL;
+}
+
+static gboolean too_late(gpointer data)
+{
+    g_error("not within %d s: %s", DEADLINE_S, (const char *)data);
+    return G_SOURCE_REMOVE;
+}
+
+#define WAIT_FOR(c, expression)                                                                    \
+    do {                                                                                           \
+        GSource *timer_ = g_timeout_source_new_seconds(DEADLINE_S);                                \
+        g_source_set_callback(timer_, too_late, (gpointer) #expression, NULL);                     \
+        g_source_attach(timer_, (c)->context);                                                     \
+        while (!(expression)) {                                                                    \
+            g_main_context_iteration((c)->context, TRUE);                                          \
+        }                                                                                          \
+        g_source_destroy(timer_);                                                                  \
+        g_source_unref(timer_);                                                                    \
+    } while (0)
+
+static const ForeLinkOps ops = {on_up, on_down, on_event};
+
+static Case *case_new(void)
+{
+    Case *c = g_new0(Case, 1);
+    ForeWireConfig config = {.json = fore_json_limits_qmp};
+
+    c->context = g_main_context_new();
+    c->dir = g_dir_make_tmp("foresee-link-XXXXXX", NULL);
+    c->path = g_build_filename(c->dir, "socket", NULL);
+    c->address = g_strconcat("unix:", c->path, NULL);
+    c->server = fore_test_qmp_new(c->context, c->path, 1, NULL, NULL);
+    c->link = fore_link_new(c->context, c->address, NULL, &config, &ops, c);
+    return c;
+}
+
+static void case_free(Case *c)
+{
+    fore_link_free(c->link);
+    fore_test_qmp_free(c->server);
+    g_assert_cmpint(g_rmdir(c->dir), ==, 0);
+    g_clear_error(&c->error);
+    g_main_context_unref(c->context);
+    g_free(c->address);
+    g_free(c->path);
+    g_free(c->dir);
+    g_free(c);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Case, case_free)
+
+static void test_up_and_answered(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    g_assert_false(fore_link_is_up(c->link));
+    g_assert_cmpstr(fore_link_reason(c->link), ==, "not connected yet");
+    g_assert_cmpuint(c->ups + c->downs, ==, 0); /* nothing is called from within _new */
+    WAIT_FOR(c, c->ups == 1);
+    g_assert_cmpstr(fore_link_reason(c->link), ==, "");
+    g_assert_null(fore_link_peer_pin(c->link)); /* plain */
+    fore_link_execute(c->link, "query-status", NULL, 5000, on_reply, c);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_no_error(c->error);
+}
+
+static void test_down_refuses_from_the_loop(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    fore_test_qmp_listen(c->server, false);
+    WAIT_FOR(c, c->downs >= 2); /* attempts go on */
+    fore_link_execute(c->link, "query-status", json_object(), 5000, on_reply, c);
+    g_assert_cmpuint(c->replies, ==, 0);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_error(c->error, FORE_ERROR, FORE_ERROR_UNAVAILABLE);
+    g_assert_nonnull(strstr(c->error->message, c->path));
+    fore_link_execute(c->link, "query-status", NULL, 5000, NULL, NULL); /* nobody cares */
+    fore_test_qmp_listen(c->server, true);
+    WAIT_FOR(c, c->ups == 1);
+}
+
+static void test_loss_answers_and_returns(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    WAIT_FOR(c, c->ups == 1);
+    fore_test_qmp_swallow(c->server, "query-status");
+    fore_link_execute(c->link, "query-status", NULL, 60000, on_reply, c);
+    WAIT_FOR(c, fore_test_qmp_fault_is_spent(c->server));
+    fore_test_qmp_drop(c->server);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_error(c->error, FORE_ERROR, FORE_ERROR_CLOSED);
+    WAIT_FOR(c, c->ups == 2);
+    g_assert_cmpuint(c->downs, ==, 1);
+}
+
+static void test_deadline(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    WAIT_FOR(c, c->ups == 1);
+    fore_test_qmp_swallow(c->server, "query-status");
+    fore_link_execute(c->link, "query-status", NULL, 50, on_reply, c);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_error(c->error, FORE_ERROR, FORE_ERROR_TIMEOUT);
+    g_assert_true(fore_link_is_up(c->link)); /* late is not gone */
+}
+
+/* Whoever waits for an answer must learn that none will come: else a plan waits for ever. */
+static void test_reset_answers(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    WAIT_FOR(c, c->ups == 1);
+    fore_test_qmp_swallow(c->server, "query-status");
+    fore_link_execute(c->link, "query-status", NULL, 600000, on_reply, c);
+    fore_link_reset(c->link);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_error(c->error, FORE_ERROR, FORE_ERROR_CLOSED);
+    WAIT_FOR(c, c->ups == 2);
+}
+
+static void test_reset_from_an_event(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    WAIT_FOR(c, c->ups == 1);
+    c->reset_on_event = true;
+    fore_test_qmp_swallow(c->server, "query-status");
+    fore_link_execute(c->link, "query-status", NULL, 600000, on_reply, c);
+    WAIT_FOR(c, fore_test_qmp_fault_is_spent(c->server));
+    fore_test_qmp_event(c->server, "RESET", NULL);
+    fore_test_qmp_event(c->server, "RESET", NULL); /* of the old session: not heard any more */
+    WAIT_FOR(c, c->ups == 2);
+    g_assert_cmpuint(c->events, ==, 1);
+    g_assert_cmpuint(c->replies, ==, 1);
+    g_assert_error(c->error, FORE_ERROR, FORE_ERROR_CLOSED);
+    fore_link_reset(c->link);
+    fore_link_reset(c->link); /* down already: nothing more to drop */
+    WAIT_FOR(c, c->ups == 3);
+}
+
+static void test_bad_address(void)
+{
+    g_autoptr(Case) c = case_new();
+    ForeWireConfig config = {.json = fore_json_limits_qmp};
+
+    fore_link_free(c->link);
+    c->link = fore_link_new(c->context, "smoke-signals", NULL, &config, &ops, c);
+    WAIT_FOR(c, c->downs == 1);
+    g_assert_nonnull(strstr(fore_link_reason(c->link), "unix:PATH or tcp:HOST:PORT"));
+}
+
+static void test_free_is_silent(void)
+{
+    g_autoptr(Case) c = case_new();
+
+    WAIT_FOR(c, c->ups == 1);
+    fore_test_qmp_swallow(c->server, "query-status");
+    fore_link_execute(c->link, "query-status", NULL, 10, on_reply, c);
+    g_clear_pointer(&c->link, fore_link_free);
+    WAIT_FOR(c, !fore_test_qmp_has_client(c->server));
+    g_assert_cmpuint(c->replies, ==, 0);
+}
+
+/* An attempt that fails at once must not spin: 0.1 s, 0.2 s, 0.4 s, ... */
+static void test_pauses_grow(void)
+{
+    g_autoptr(Case) c = case_new();
+    gint64 start;
+
+    fore_test_qmp_listen(c->server, false);
+    WAIT_FOR(c, c->downs == 1);
+    start = g_get_monotonic_time();
+    WAIT_FOR(c, c->downs == 4);
+    g_assert_cmpint(g_get_monotonic_time() - start, >=, 690000);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/agent/link/comes-up-and-is-answered", test_up_and_answered);
+    g_test_add_func("/agent/link/down-refuses-from-the-loop", test_down_refuses_from_the_loop);
+    g_test_add_func("/agent/link/a-loss-answers-and-comes-back", test_loss_answers_and_returns);
+    g_test_add_func("/agent/link/a-late-answer-is-a-timeout", test_deadline);
+    g_test_add_func("/agent/link/a-reset-answers-what-is-outstanding", test_reset_answers);
+    g_test_add_func("/agent/link/a-reset-from-an-event-is-safe", test_reset_from_an_event);
+    g_test_add_func("/agent/link/a-bad-address-says-what-is-right", test_bad_address);
+    g_test_add_func("/agent/link/freeing-calls-nothing-back", test_free_is_silent);
+    g_test_add_func("/agent/link/pauses-between-attempts-grow", test_pauses_grow);
+    return g_test_run();
+}
