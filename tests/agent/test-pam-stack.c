@@ -215,7 +215,7 @@ void stack_start_attester(Stack *s, const char *tcti)
 
 void stack_stop_attester(Stack *s)
 {
-    end(&s->attester, &s->attester_log, false);
+    end(&s->attester, &s->attester_log, true);
 }
 
 static ForeIdentity *make_identity(const char *name)

@@ -340,15 +340,18 @@ static void test_rollback(void)
     g_autoptr(Stack) s = ready();
     g_autofree char *old = g_build_filename(s->dir, "old-state", NULL);
     g_autofree char *inside = g_strconcat(old, "/.", NULL);
-    g_autoptr(json_t) later = NULL, rolled_back = NULL;
+    g_autoptr(json_t) rolled_back = NULL;
 
     fore_test_swtpm_stop(s->guest);
     copy_tree(fore_test_swtpm_state_dir(s->guest), old);
-    fore_test_swtpm_restart(s->guest);
-    fore_test_swtpm_restart(s->guest);
-    fore_test_swtpm_restart(s->guest);
-    later = run(s);
-    check_verdict(later, "affirming", NULL); /* reboots alone are fine */
+    for (unsigned i = 0; i < 2; i++) {
+        /* each boot is used: an emulator keeps the count of an empty one in memory only */
+        g_autoptr(json_t) booted = NULL;
+
+        fore_test_swtpm_restart(s->guest);
+        booted = run(s);
+        check_verdict(booted, "affirming", NULL); /* reboots alone are fine */
+    }
     fore_test_swtpm_stop(s->guest);
     copy_tree(inside, fore_test_swtpm_state_dir(s->guest));
     fore_test_swtpm_restart(s->guest);
