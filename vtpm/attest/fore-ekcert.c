@@ -186,7 +186,7 @@ static ForeEkcertReason judge_profile(X509 *cert)
         criticality(cert, NID_authority_key_identifier) > 0 ||
         criticality(cert, NID_subject_key_identifier) > 0 ||
         criticality(cert, NID_subject_alt_name) == 2 ||
-        criticality(cert, NID_subject_alt_name) < (no_subject ? 1 : 0)) {
+        (no_subject && criticality(cert, NID_subject_alt_name) != 1)) {
         return FORE_EKCERT_PROFILE;
     }
     return FORE_EKCERT_OK;
