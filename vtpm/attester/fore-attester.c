@@ -151,7 +151,7 @@ static void on_closed(ForeWire *wire, const GError *why, gpointer data)
 {
     ForeAttester *attester = data;
 
-    if (why != NULL) {
+    if (why != NULL && !g_error_matches(why, FORE_ERROR, FORE_ERROR_CLOSED)) {
         g_message("peer dropped: %s", why->message);
     }
     g_ptr_array_remove_fast(attester->peers, wire); /* frees it */

@@ -207,7 +207,7 @@ static void on_peer_closed(ForeWire *wire, const GError *why, gpointer data)
 {
     ForePamPeer *peer = data;
 
-    if (why != NULL) {
+    if (why != NULL && !g_error_matches(why, FORE_ERROR, FORE_ERROR_CLOSED)) {
         g_message("peer %.16s dropped: %s", peer->pin[0] != '\0' ? peer->pin : "(unknown)",
                   why->message);
     }
