@@ -202,23 +202,12 @@ static void test_tpm_copy(void)
 
     stack_enroll_node(s);
     must_fail(s->operator, "enroll-node", node_arguments(s, "hv2"), FORE_ERROR_UNTRUSTED);
-    stack_stop_attester(s);
-    stack_start_attester(s, fore_test_swtpm_tcti(s->host));
     g_assert_true(g_file_get_contents(s->attester_conf, &conf, NULL, NULL));
     parts = g_strsplit(conf, "id=hv1", 2);
     renamed = g_strjoinv("id=hv2", parts);
     stack_stop_attester(s);
     g_assert_true(g_file_set_contents(s->attester_conf, renamed, -1, NULL));
-    s->attester = g_subprocess_new(G_SUBPROCESS_FLAGS_STDERR_PIPE, NULL, stack_attester_program(),
-                                   "--config", s->attester_conf, NULL);
-    s->attester_log = g_data_input_stream_new(g_subprocess_get_stderr_pipe(s->attester));
-    for (;;) {
-        g_autofree char *line = g_data_input_stream_read_line(s->attester_log, NULL, NULL, NULL);
-        g_assert_nonnull(line);
-        if (strstr(line, "listening on") != NULL) {
-            break;
-        }
-    }
+    stack_start_attester_as_configured(s);
     must_fail(s->operator, "enroll-node", node_arguments(s, "hv2"), FORE_ERROR_EXISTS);
 }
 

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "common/fore-bytes.h"
 #include "vtpm/attest/fore-pathway.h"
@@ -85,12 +86,21 @@ const char *stack_attester_program(void)
 
 /* --- processes --- */
 
+/* A test that aborts takes its processes along. */
+static void die_with_parent(gpointer data)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 static GSubprocess *spawn(const char *program, const char *conf, GDataInputStream **ret_log)
 {
+    g_autoptr(GSubprocessLauncher) launcher =
+        g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDERR_PIPE);
     g_autoptr(GError) error = NULL;
-    GSubprocess *process =
-        g_subprocess_new(G_SUBPROCESS_FLAGS_STDERR_PIPE, &error, program, "--config", conf, NULL);
+    GSubprocess *process;
 
+    g_subprocess_launcher_set_child_setup(launcher, die_with_parent, NULL, NULL);
+    process = g_subprocess_launcher_spawn(launcher, &error, program, "--config", conf, NULL);
     g_assert_no_error(error);
     *ret_log = g_data_input_stream_new(g_subprocess_get_stderr_pipe(process));
     return process;
@@ -209,6 +219,11 @@ void stack_stop_pam(Stack *s, bool check_clean_exit)
 void stack_start_attester(Stack *s, const char *tcti)
 {
     write_attester_conf(s, tcti);
+    stack_start_attester_as_configured(s);
+}
+
+void stack_start_attester_as_configured(Stack *s)
+{
     s->attester = spawn(stack_attester_program(), s->attester_conf, &s->attester_log);
     await_listening(s->attester_log);
 }

@@ -47,6 +47,7 @@ void stack_write_pam_conf(Stack *s, const char *hardware_ca, const char *vtpm_ca
 void stack_start_pam(Stack *s); /* and connects agent and operator */
 void stack_stop_pam(Stack *s, bool check_clean_exit);
 void stack_start_attester(Stack *s, const char *tcti);
+void stack_start_attester_as_configured(Stack *s); /* its file was written by the test */
 void stack_stop_attester(Stack *s);
 /** stack_run: a program of the build to its end. Returns exit code; @ret_out: standard output, may
  * be NULL */
