@@ -62,7 +62,8 @@ int fore_channel_peer_uid(const ForeChannel *ch);
 /**
  * fore_connect: non-blocking connect to "unix:PATH" or "tcp:HOST:PORT" (numeric or resolvable host)
  * Returns: fd, possibly still connecting (errors then arrive in on_closed), or -1 with
- *          FORE_ERROR_INVALID (address), FORE_ERROR_UNAVAILABLE (refused, missing)
+ *          FORE_ERROR_INVALID (address), FORE_ERROR_NOT_FOUND (Unix: nobody listens there),
+ *          FORE_ERROR_UNAVAILABLE (busy, no right, no route)
  */
 int fore_connect(const char *address, GError **error);
 /**

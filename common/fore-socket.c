@@ -49,7 +49,9 @@ static int connect_unix(const char *path, GError **error)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 ||
         (connect(fd, (struct sockaddr *)&addr, sizeof addr) != 0 && errno != EINPROGRESS)) {
-        return fail_fd(fd, error, FORE_ERROR_UNAVAILABLE, "connect to", path);
+        bool nobody = errno == ECONNREFUSED || errno == ENOENT;
+        return fail_fd(fd, error, nobody ? FORE_ERROR_NOT_FOUND : FORE_ERROR_UNAVAILABLE,
+                       "connect to", path);
     }
     return fd;
 }

@@ -21,6 +21,7 @@
 #define RELEASE_MS     15000
 #define SHRINK_VMEM_MS 45000
 #define ASK_AGAIN_MS   100
+#define DISK_ENTRIES   5000 /* finished ledger entries that stay on disk, about */
 
 typedef struct ForeGrow {
     ForeVm *vm;
@@ -397,6 +398,11 @@ static void journal(ForeVm *vm, const ForeLedgerEntry *entry)
     if (!fore_store_put(fore_agent_store(vm->agent), "ledger", key, text, &why)) {
         fore_agent_emit(vm->agent, vm, "STORE",
                         json_pack("{s:b,s:s}", "ok", 0, "reason", why->message), false);
+    }
+    if (entry->id > DISK_ENTRIES && fore_ledger_state_is_final(entry->state)) {
+        g_autofree char *old = g_strdup_printf("%020" G_GUINT64_FORMAT, entry->id - DISK_ENTRIES);
+        /* By then it is final: a VM has at most one plan open. */
+        fore_store_delete(fore_agent_store(vm->agent), "ledger", old, NULL);
     }
     fore_agent_emit(vm->agent, vm, "LEDGER", record, false);
 }

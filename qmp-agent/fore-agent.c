@@ -327,6 +327,9 @@ static void restore_entry(const char *key, const char *text, gpointer data)
         g_warning("ledger record '%s' is left out: %s", key, why->message);
         return;
     }
+    if (!g_hash_table_contains(agent->vms, vm)) {
+        return;
+    }
     res = index_of(resource, fore_resource_names, FORE_RES_N);
     st = index_of(state, fore_ledger_state_names, FORE_LEDGER_N);
     if (res < 0 || st < 0) {
@@ -449,14 +452,15 @@ ForeAgent *fore_agent_new(GMainContext *context, ForeConfig *config, GError **er
     agent->ledger = host_ledger(config);
     identity = g_build_filename(config->state_dir, "identity.pem", NULL);
     if (!lock_state(agent, error) || !open_store(agent, error) ||
-        (agent->identity = fore_identity_load_or_create(identity, "foreseed", error)) == NULL ||
-        !fore_store_each(agent->store, "ledger", restore_entry, agent, error)) {
+        (agent->identity = fore_identity_load_or_create(identity, "foreseed", error)) == NULL) {
         fore_agent_free(agent);
         return NULL;
     }
     load_model(agent);
     connect_pam(agent);
-    if (!fore_store_each(agent->store, "vm", restore_vm, agent, error)) {
+    /* VMs first: what was promised to one that was removed since is no promise any more. */
+    if (!fore_store_each(agent->store, "vm", restore_vm, agent, error) ||
+        !fore_store_each(agent->store, "ledger", restore_entry, agent, error)) {
         fore_agent_free(agent);
         return NULL;
     }

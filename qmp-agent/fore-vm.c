@@ -18,6 +18,7 @@
 #define SEA_RATE       20.0 /* messages a second that a guest may send */
 #define MAX_VCPUS      4096
 #define STEP_NS        FORE_NS_PER_S
+#define SEA_SILENT_NS  (6 * FORE_NS_PER_S) /* a SEA that was restarted cannot hang up: we do */
 
 /* --- the SEA --- */
 
@@ -142,6 +143,7 @@ static void on_sea_up(ForeLink *link, gpointer data)
     ForeVm *vm = data;
 
     /* A new session: the guest may have rebooted, its sequence starts again. */
+    vm->sea_heard_ns = (uint64_t)g_get_monotonic_time() * 1000;
     vm->report.have = false;
     vm->guest.have = false;
     source_event(vm, "sea", true, "");
@@ -163,6 +165,7 @@ static void on_sea_event(ForeLink *link, const char *event, const json_t *ev_dat
 {
     ForeVm *vm = data;
 
+    vm->sea_heard_ns = (uint64_t)g_get_monotonic_time() * 1000;
     if (strcmp(event, "USAGE") == 0) {
         take_report(vm, ev_data);
     } else if (strcmp(event, "CAPACITY") == 0) {
@@ -193,6 +196,8 @@ static void on_qmp_up(ForeQmp *qmp, gpointer data)
     ForeVm *vm = data;
 
     source_event(vm, "qmp", true, "");
+    vm->qmp_told = true;
+    vm->ended = false;
     know_base(vm);
     if (fore_link_is_up(vm->sea)) {
         fore_link_execute(vm->sea, "sea-capacity", NULL, 2000, on_capacity_reply, vm);
@@ -203,8 +208,18 @@ static void on_qmp_down(ForeQmp *qmp, const GError *why, gpointer data)
 {
     ForeVm *vm = data;
 
-    if (vm->base_known) {
+    if (vm->qmp_told) {
         source_event(vm, "qmp", false, fore_qmp_reason(qmp));
+        vm->qmp_told = false;
+    }
+    /* Nobody listens on the monitor any more: QEMU has ended, and its promises with it.  A mere
+     * loss of the connection (any other code) releases nothing. */
+    if (!vm->ended && g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
+        fore_ledger_remove_vm(fore_agent_ledger(vm->agent), vm->name);
+        vm->ended = true;
+        vm->base_known = false;
+        vm->guest.have = false;
+        fore_agent_emit(vm->agent, vm, "ENDED", json_object(), true);
     }
 }
 
@@ -242,6 +257,11 @@ static void read_page(ForeVm *vm, ForeSample *sample)
         }
     }
     if (!fore_page_read(vm->page, vm->page_now, &why)) {
+        if (g_error_matches(why, FORE_ERROR, FORE_ERROR_INVALID) ||
+            g_error_matches(why, FORE_ERROR, FORE_ERROR_UNTRUSTED)) {
+            fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why->message),
+                            true);
+        }
         if (!g_error_matches(why, FORE_ERROR, FORE_ERROR_UNAVAILABLE)) {
             close_page(vm, why);
         }
@@ -373,6 +393,9 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
 {
     g_autofree ForeEvent *event = g_new0(ForeEvent, 1);
 
+    if (fore_link_is_up(vm->sea) && now_ns > vm->sea_heard_ns + SEA_SILENT_NS) {
+        fore_link_reset(vm->sea);
+    }
     make_sample(vm, now_ns, &vm->sample);
     if (vm->sample.valid != 0) {
         fore_store_append(fore_agent_store(vm->agent), vm->name, &vm->sample);

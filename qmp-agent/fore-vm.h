@@ -36,7 +36,9 @@ typedef struct ForeVm {
     char *name, *uuid, *qmp_path, *page_path, *sea_path, *vmem_device;
     char **pathway; /* node ids beside the guest */
     ForePolicy policy;
-    bool base_known;
+    bool base_known; /* its boot size is in the ledger */
+    bool ended;      /* nobody listens on its monitor: its promises were given up */
+    bool qmp_told;   /* the last SOURCE event of qmp said ok */
 
     ForeQmp *qmp;
     ForeLink *sea;
@@ -47,6 +49,7 @@ typedef struct ForeVm {
     ForePageSnapshot *page_previous, *page_now;
 
     ForeReport report;
+    uint64_t sea_heard_ns; /* when the SEA last said anything, or connected */
     ForeGuestCapacity guest;
     double mem_hidden; /* bytes of its memory that the guest's MemTotal leaves out (kernel,
                           firmware) */
