@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Facts that shaped this file, measured with swtpm 0.7.1: a relative state directory puts the TPM
- * into failure mode; swtpm writes its pid file after its sockets listen, so the file is the sign
- * that it is ready, and a probe connection (which would end a --terminate instance) is not needed;
- * a wrong key ends it with status 33; --keyfile-fd of swtpm_setup and --key fd= of swtpm read a
- * memfd from its present offset.
+ * into failure mode; swtpm writes its pid file after its sockets listen and before it opens its
+ * state, so for QEMU the file is the sign that it is ready (a probe connection would end a
+ * --terminate instance), and for TSS one answered command is; a wrong key ends it with rc 33;
+ * --keyfile-fd of swtpm_setup and --key fd= of swtpm read a memfd from its present offset.
  */
 #include "vtpm/host/fore-swtpm.h"
 
@@ -24,6 +24,7 @@
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "common/fore-flow.h"
+#include "vtpm/tpm/fore-tcti.h"
 
 #define KEY_FD     9 /* number of the key's file in the child */
 #define START_MS   5000
@@ -323,30 +324,60 @@ static GSubprocess *spawn_swtpm(const ForeSwtpmConfig *c, ForeSwtpmUse use, cons
     return process;
 }
 
+/* TPM2_GetCapability(TPM_PT_MANUFACTURER), answered with success */
+static bool answers(const ForeSwtpm *s)
+{
+    static const uint8_t command[] = {0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0,
+                                      0,    0,    6, 0, 0, 1,  5, 0, 0,    0,    1};
+    g_autoptr(ForeTcti) tcti = fore_tcti_new(strchr(s->tcti, ':') + 1, NULL);
+    TSS2_TCTI_CONTEXT *context = tcti != NULL ? fore_tcti_context(tcti) : NULL;
+    uint8_t answer[4096];
+    size_t n = sizeof(answer);
+    ForeCursor cur;
+
+    if (context == NULL) {
+        return false;
+    }
+    fore_tcti_set_deadline(tcti, START_MS);
+    if (Tss2_Tcti_Transmit(context, sizeof(command), command) != TSS2_RC_SUCCESS ||
+        Tss2_Tcti_Receive(context, &n, answer, TSS2_TCTI_TIMEOUT_BLOCK) != TSS2_RC_SUCCESS) {
+        return false;
+    }
+    fore_cursor_init(&cur, answer, n);
+    fore_cursor_take(&cur, 6);
+    return fore_cursor_be32(&cur) == 0 && fore_cursor_ok(&cur);
+}
+
+/* The pid file says that the sockets listen; state is opened after it, for TSS at once. */
 static bool wait_ready(ForeSwtpm *s, const ForeSwtpmConfig *c, GError **error)
 {
     gint64 until = g_get_monotonic_time() + START_MS * 1000;
     g_autofree char *log = NULL, *log_path = NULL;
+    bool listens = false;
 
-    while (fore_swtpm_is_alive(s)) {
+    while (!listens && fore_swtpm_is_alive(s)) {
         GStatBuf st;
 
-        if (g_stat(s->pid_file, &st) == 0 && st.st_size > 0) {
-            return true;
-        }
-        if (g_get_monotonic_time() > until) {
+        listens = g_stat(s->pid_file, &st) == 0 && st.st_size > 0;
+        if (!listens && g_get_monotonic_time() > until) {
             g_set_error(error, FORE_ERROR, FORE_ERROR_TIMEOUT,
                         "swtpm for '%s' did not listen within %d s; look at swtpm.log there",
                         c->state_dir, START_MS / 1000);
             return false;
         }
-        g_usleep(1000);
+        if (!listens) {
+            g_usleep(1000);
+        }
     }
+    if (listens && (s->tcti == NULL || answers(s))) {
+        return true;
+    }
+    fore_swtpm_stop(s);
     log_path = g_build_filename(c->state_dir, "swtpm.log", NULL);
     g_file_get_contents(log_path, &log, NULL, NULL);
     g_set_error(
         error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-        "swtpm for '%s' ended at once: wrong state key, damaged state, or another instance holds "
+        "swtpm for '%s' does not run: wrong state key, damaged state, or another instance holds "
         "it: %s",
         c->state_dir, last_words(log));
     return false;

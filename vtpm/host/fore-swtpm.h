@@ -35,7 +35,8 @@ bool fore_swtpm_is_manufactured(const char *state_dir);
 char *fore_swtpm_ca_pem(const char *ca_dir, GError **error);
 
 typedef enum {
-    FORE_SWTPM_FOR_QEMU, /* control socket SOCKET; ends when QEMU goes away */
+    FORE_SWTPM_FOR_QEMU, /* control socket SOCKET; opens its state when QEMU says so: a wrong key
+                            shows as QEMU's failure to start; ends when QEMU goes away */
     FORE_SWTPM_FOR_TSS,  /* data socket SOCKET, control socket SOCKET.ctrl, started up */
 } ForeSwtpmUse;
 
