@@ -60,6 +60,8 @@ ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *
     ask->reply = reply;
     ask->data = data;
     if (fd < 0) {
+        /* whatever the address lacks: to whoever asked, the attester is not there */
+        ask->why->code = FORE_ERROR_UNAVAILABLE;
         json_decref(arguments);
         ask->failed = g_idle_source_new();
         g_source_set_callback(ask->failed, on_failed, ask, NULL);
