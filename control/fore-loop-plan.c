@@ -602,6 +602,19 @@ void fore_plan_on_released(ForeLoop *loop, const ForeEvent *event, ForeActions *
 
 /* --- time and truth --- */
 
+/* The ledger no longer knows the plan: its VM ended and was taken off.  Nobody is owed anything. */
+static bool is_orphaned(const ForeLoop *loop)
+{
+    ForeLedgerEntry entry;
+
+    for (int r = 0; r < FORE_RES_N; r++) {
+        if (open_entry(loop, r, &entry)) {
+            return false;
+        }
+    }
+    return loop->phase != FORE_PLAN_NONE;
+}
+
 void fore_plan_on_time(ForeLoop *loop, ForeActions *out)
 {
     static const char *const reasons[FORE_PLAN_N] = {
@@ -611,6 +624,10 @@ void fore_plan_on_time(ForeLoop *loop, ForeActions *out)
         [FORE_PLAN_RELEASE] = "not given back within 60 s",
     };
 
+    if (is_orphaned(loop)) {
+        fore_gate_reset(&loop->gate);
+        forget_plan(loop);
+    }
     if (loop->phase == FORE_PLAN_NONE || loop->now_ns < loop->deadline_ns) {
         return;
     }

@@ -1016,6 +1016,25 @@ static void test_restart(Rig *rig)
     g_assert_cmpfloat(fore_ledger_promised(rig->ledger, FORE_RES_MEM), ==, 512.0 * MIB);
 }
 
+/* QEMU ended in the middle of a growth; the agent took the VM off the ledger, then it boots again.
+ */
+static void test_ended_vm(Rig *rig)
+{
+    ForePlan plan;
+
+    tick(rig, 2.5, 100);
+    plan = *expect(rig, FORE_ACTION_ATTEST);
+    verdict(rig, plan, true, "");
+    fore_ledger_remove_vm(rig->ledger, "vm");
+    g_assert_true(fore_ledger_set_base(rig->ledger, "vm", 1, 512.0 * MIB, NULL));
+    result(rig, FORE_EVENT_PLUGGED, plan.id, true, "");
+    g_assert_cmpuint(rig->out.n, ==, 0);
+    tick(rig, 2.5, 100); /* neither blocked by the old plan nor let in by its proof */
+    expect_none(rig, FORE_ACTION_GROW);
+    expect(rig, FORE_ACTION_ATTEST);
+    g_assert_cmpfloat(explain(rig).lead_s, ==, 2); /* and nothing was learned from it */
+}
+
 static void test_hand_made_change(Rig *rig)
 {
     tick(rig, 0.5, 100);
@@ -1089,6 +1108,7 @@ static const Case cases[] = {
     {"resync-withdraws-the-question", test_resync_withdraws_the_question},
     {"resync-rolls-back-what-is-not", test_resync_rolls_back},
     {"restart-settles-entries-by-truth", test_restart},
+    {"ended-vm-leaves-no-plan", test_ended_vm},
     {"hand-made-changes-are-charged", test_hand_made_change},
     {"lying-guest-gains-nothing", test_lying_guest},
 };
