@@ -17,8 +17,17 @@
 #include "common/fore-error.h"
 #include "vtpm/tpm/fore-tpm-priv.h"
 
-#define OPEN_MS    3000  /* how long a busy or starting TPM is waited for */
-#define COMMAND_MS 30000 /* one command; RSA key generation is the slowest */
+#define OPEN_MS 3000 /* how long a busy or starting TPM is waited for */
+/* Handle ranges (Part 2, 7.2); tss2's own macros shift into the sign bit of an int. */
+#define TRANSIENT_FIRST      0x80000000u
+#define LOADED_SESSION_FIRST 0x02000000u
+#define ACTIVE_SESSION_FIRST 0x03000000u
+#define COMMAND_MS           30000 /* one command; RSA key generation is the slowest */
+
+/* Part 2, 7.3: ranges of handles.  The TSS's own macros shift a signed 0x80 by 24. */
+#define LOADED_SESSIONS 0x02000000u
+#define SAVED_SESSIONS  0x03000000u
+#define TRANSIENTS      0x80000000u
 
 /* tpm2-tss logs each refused byte to stderr unless told otherwise; before there are threads. */
 static void __attribute__((constructor)) silence_tss(void)
@@ -261,9 +270,9 @@ ForeTpm *fore_tpm_open(const char *tcti, GError **error)
     }
     /* An emulator has one client, so what is loaded now is a crashed predecessor's.  Not so on a
      * device: there the kernel's resource manager parks the sessions of others. */
-    if (tpm->socket != NULL && (!flush_range(tpm, TPM2_TRANSIENT_FIRST, error) ||
-                                !flush_range(tpm, TPM2_LOADED_SESSION_FIRST, error) ||
-                                !flush_range(tpm, TPM2_ACTIVE_SESSION_FIRST, error))) {
+    if (tpm->socket != NULL && (!flush_range(tpm, TRANSIENT_FIRST, error) ||
+                                !flush_range(tpm, LOADED_SESSION_FIRST, error) ||
+                                !flush_range(tpm, ACTIVE_SESSION_FIRST, error))) {
         return NULL;
     }
     return g_steal_pointer(&tpm);
@@ -304,9 +313,9 @@ bool fore_tpm_loaded(ForeTpm *tpm, unsigned *ret_objects, unsigned *ret_sessions
 {
     unsigned objects = 0, loaded = 0, saved = 0;
 
-    if (!count_range(tpm, TPM2_TRANSIENT_FIRST, &objects, error) ||
-        !count_range(tpm, TPM2_LOADED_SESSION_FIRST, &loaded, error) ||
-        !count_range(tpm, TPM2_ACTIVE_SESSION_FIRST, &saved, error)) {
+    if (!count_range(tpm, TRANSIENT_FIRST, &objects, error) ||
+        !count_range(tpm, LOADED_SESSION_FIRST, &loaded, error) ||
+        !count_range(tpm, ACTIVE_SESSION_FIRST, &saved, error)) {
         return false;
     }
     *ret_objects = objects;
