@@ -37,7 +37,12 @@ static bool run_write(ForeStore *store, sqlite3_stmt *stmt, const char *doing, G
     bool ok = fore_db_run(store->db, stmt, doing, &why);
 
     if (ok) {
-        return true; /* that samples can be written as well, only the next flush shows */
+        if (!store->disk_ok) {
+            /* That samples can be written as well, only a flush shows; without new samples none
+             * would ever come. */
+            (void)fore_store_flush(store, NULL);
+        }
+        return true;
     }
     if (g_error_matches(why, FORE_ERROR, FORE_ERROR_UNAVAILABLE)) {
         fore_store_note(store, why);
