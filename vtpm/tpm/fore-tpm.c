@@ -17,17 +17,13 @@
 #include "common/fore-error.h"
 #include "vtpm/tpm/fore-tpm-priv.h"
 
-#define OPEN_MS 3000 /* how long a busy or starting TPM is waited for */
+#define OPEN_MS    3000  /* how long a busy or starting TPM is waited for */
+#define COMMAND_MS 30000 /* one command; RSA key generation is the slowest */
+
 /* Handle ranges (Part 2, 7.2); tss2's own macros shift into the sign bit of an int. */
 #define TRANSIENT_FIRST      0x80000000u
 #define LOADED_SESSION_FIRST 0x02000000u
 #define ACTIVE_SESSION_FIRST 0x03000000u
-#define COMMAND_MS           30000 /* one command; RSA key generation is the slowest */
-
-/* Part 2, 7.3: ranges of handles.  The TSS's own macros shift a signed 0x80 by 24. */
-#define LOADED_SESSIONS 0x02000000u
-#define SAVED_SESSIONS  0x03000000u
-#define TRANSIENTS      0x80000000u
 
 /* tpm2-tss logs each refused byte to stderr unless told otherwise; before there are threads. */
 static void __attribute__((constructor)) silence_tss(void)
