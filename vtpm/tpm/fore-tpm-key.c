@@ -48,9 +48,11 @@ static void fill_ak_template(TPMT_PUBLIC *t)
 
     t->type = TPM2_ALG_ECC;
     t->nameAlg = TPM2_ALG_SHA256;
+    /* noDA: a TPM that was cut off a few times locks keys without it, and the key has no password
+     * to guess. */
     t->objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
                           TPMA_OBJECT_SENSITIVEDATAORIGIN | TPMA_OBJECT_USERWITHAUTH |
-                          TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT;
+                          TPMA_OBJECT_NODA | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_SIGN_ENCRYPT;
     t->parameters.eccDetail = (TPMS_ECC_PARMS){
         .symmetric.algorithm = TPM2_ALG_NULL,
         .scheme = {.scheme = TPM2_ALG_ECDSA, .details.ecdsa.hashAlg = TPM2_ALG_SHA256},

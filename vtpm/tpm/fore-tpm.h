@@ -38,7 +38,8 @@ bool fore_tpm_loaded(ForeTpm *tpm, unsigned *ret_objects, unsigned *ret_sessions
  *  NV; *@ret_cert is NULL when the TPM carries none; @ret_cert may be NULL */
 bool fore_tpm_ek(ForeTpm *tpm, GBytes **ret_public, GBytes **ret_cert, GError **error);
 /** fore_tpm_ak: TPM2B_PUBLIC and name (nameAlg || digest) of the AK; created on first use: ECC
- * P-256, ECDSA-SHA256, fixedTPM|fixedParent|sensitiveDataOrigin|userWithAuth|restricted|sign */
+ * P-256, ECDSA-SHA256, fixedTPM|fixedParent|sensitiveDataOrigin|userWithAuth|noDA|restricted|sign
+ */
 bool fore_tpm_ak(ForeTpm *tpm, GBytes **ret_public, GBytes **ret_name, GError **error);
 /** fore_tpm_activate: TPM2_ActivateCredential with EK and AK; @ret_secret at most 64 bytes
  *  Errors: FORE_ERROR_UNTRUSTED (the TPM refuses: other AK name, other EK, damaged blob) */
