@@ -104,22 +104,43 @@ bool fore_sea_text_cpus(const char *text, size_t size, ForeSeaCpus *ret)
     return true;
 }
 
-bool fore_sea_text_busy(const char *text, size_t size, uint64_t *ret_ticks)
+enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, N_TICKS };
+
+static bool scan_ticks(const char *text, size_t size, uint64_t ret_ticks[N_TICKS])
 {
-    enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, N };
     Scan all = {text, text + size}, line;
-    uint64_t ticks[N] = {0};
 
     if (!next_line(&all, &line) || !scan_word(&line, "cpu ")) {
         return false;
     }
-    for (unsigned i = 0; i < N; i++) {
+    for (unsigned i = 0; i < N_TICKS; i++) {
         skip_blanks(&line);
-        if (!scan_number(&line, UINT64_MAX / 16, &ticks[i])) {
+        if (!scan_number(&line, UINT64_MAX / 16, &ret_ticks[i])) {
             return false;
         }
     }
-    *ret_ticks = ticks[USER] + ticks[NICE] + ticks[SYSTEM] + ticks[IRQ] + ticks[SOFTIRQ];
+    return true;
+}
+
+bool fore_sea_text_busy(const char *text, size_t size, uint64_t *ret_ticks)
+{
+    uint64_t t[N_TICKS];
+
+    if (!scan_ticks(text, size, t)) {
+        return false;
+    }
+    *ret_ticks = t[USER] + t[NICE] + t[SYSTEM] + t[IRQ] + t[SOFTIRQ];
+    return true;
+}
+
+bool fore_sea_text_idle(const char *text, size_t size, uint64_t *ret_ticks)
+{
+    uint64_t t[N_TICKS];
+
+    if (!scan_ticks(text, size, t)) {
+        return false;
+    }
+    *ret_ticks = t[IDLE] + t[IOWAIT];
     return true;
 }
 

@@ -31,6 +31,8 @@ bool fore_sea_text_cpus(const char *text, size_t size, ForeSeaCpus *ret);
  * idle and iowait are not work done; guest time is part of user)
  */
 bool fore_sea_text_busy(const char *text, size_t size, uint64_t *ret_ticks);
+/** fore_sea_text_idle: the same for idle + iowait, which the kernel measures and does not sample */
+bool fore_sea_text_idle(const char *text, size_t size, uint64_t *ret_ticks);
 
 /** fore_sea_text_runnable: /proc/loadavg, the number before '/': tasks runnable now, the reader too
  */

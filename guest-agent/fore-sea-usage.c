@@ -44,8 +44,9 @@ typedef struct {
 struct ForeSeaUsage {
     char *root;
     int fd[FILE_N];
-    Counter busy, psi_cpu, psi_mem, swap_out;
-    int64_t last_us; /* 0: no report yet */
+    Counter busy, idle, psi_cpu, psi_mem, swap_out;
+    unsigned online, online_was; /* vCPUs now and at the report before; 0 = not told */
+    int64_t last_us;             /* 0: no report yet */
     uint64_t runnable_sum;
     unsigned looks;
     char text[FORE_SEA_TEXT_MAX];
@@ -137,17 +138,41 @@ void fore_sea_usage_look(ForeSeaUsage *usage)
     }
 }
 
+/*
+ * vCPUs in use.  The kernel samples busy time by its tick and measures idle time.  A vCPU that its
+ * host does not run loses ticks, so a starved guest would look half idle by them; what was not idle
+ * is what it used or wanted.  While vCPUs come and go the smaller number of them counts.
+ */
+static void report_cpu(ForeSeaUsage *usage, ForeSeaReport *report)
+{
+    double seconds = (double)report->interval_us / 1e6, hz = (double)sysconf(_SC_CLK_TCK);
+    size_t size = read_file(usage, FILE_STAT);
+    unsigned online = MIN(usage->online, usage->online_was);
+    uint64_t busy_ticks = 0, idle_ticks = 0, busy = 0, idle = 0;
+    bool ok = fore_sea_text_busy(usage->text, size, &busy_ticks) &&
+              fore_sea_text_idle(usage->text, size, &idle_ticks);
+    bool have_busy = advance(&usage->busy, ok, busy_ticks, &busy);
+    bool have_idle = advance(&usage->idle, ok, idle_ticks, &idle);
+    double vcpus;
+
+    usage->online_was = usage->online;
+    if (!have_busy || seconds <= 0) {
+        return;
+    }
+    vcpus = (double)busy / hz / seconds;
+    if (have_idle && online > 0) {
+        vcpus = MAX(vcpus, online - (double)idle / hz / seconds);
+    }
+    set_field(report, FORE_SEA_USAGE_CPU_BUSY, vcpus);
+}
+
 static void report_rates(ForeSeaUsage *usage, ForeSeaReport *report)
 {
     double us = (double)report->interval_us;
     uint64_t value = 0, growth;
     bool ok;
 
-    ok = fore_sea_text_busy(usage->text, read_file(usage, FILE_STAT), &value);
-    if (advance(&usage->busy, ok, value, &growth) && us > 0) {
-        set_field(report, FORE_SEA_USAGE_CPU_BUSY,
-                  (double)growth * 1e6 / (double)sysconf(_SC_CLK_TCK) / us);
-    }
+    report_cpu(usage, report);
     ok = fore_sea_text_stalled(usage->text, read_file(usage, FILE_PSI_CPU), &value);
     if (advance(&usage->psi_cpu, ok, value, &growth) && us > 0) {
         set_field(report, FORE_SEA_USAGE_PSI_CPU, MIN((double)growth / us, 1.0));
@@ -193,6 +218,11 @@ static void report_memory(ForeSeaUsage *usage, ForeSeaReport *report, bool *ret_
     }
     set_field(report, FORE_SEA_USAGE_MEM_AVAILABLE, (double)(available * 1024));
     set_field(report, FORE_SEA_USAGE_MEM_USED, (double)((total - available) * 1024));
+}
+
+void fore_sea_usage_online(ForeSeaUsage *usage, unsigned vcpus)
+{
+    usage->online = vcpus;
 }
 
 void fore_sea_usage_report(ForeSeaUsage *usage, int64_t now_us, ForeSeaReport *ret)

@@ -15,7 +15,7 @@
 typedef struct ForeSeaUsage ForeSeaUsage;
 
 typedef enum {
-    FORE_SEA_USAGE_CPU_BUSY,      /* vCPUs, 0.. */
+    FORE_SEA_USAGE_CPU_BUSY,      /* vCPUs not idle, 0..; ticks lost to the host count as use */
     FORE_SEA_USAGE_RUNNABLE,      /* tasks, mean over the looks, the agent itself not counted */
     FORE_SEA_USAGE_PSI_CPU,       /* share of the interval, 0..1 */
     FORE_SEA_USAGE_PSI_MEM,       /* share of the interval, 0..1 */
@@ -40,6 +40,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeSeaUsage, fore_sea_usage_free)
 /** fore_sea_usage_look: one look at the run queue; call FORE_SEA_USAGE_SAMPLES times an interval */
 void fore_sea_usage_look(ForeSeaUsage *usage);
 
+/** fore_sea_usage_online: how many vCPUs are online, before a report; 0 = unknown */
+void fore_sea_usage_online(ForeSeaUsage *usage, unsigned vcpus);
 /**
  * fore_sea_usage_report: close the interval that began with the previous call
  * @now_us: CLOCK_MONOTONIC, microseconds

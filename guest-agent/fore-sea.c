@@ -25,6 +25,7 @@ static void send_report(ForeSea *sea)
     const ForeSeaCapacity *capacity = fore_sea_gate_capacity(sea->gate);
     ForeSeaReport report;
 
+    fore_sea_usage_online(sea->usage, capacity->vcpus_online);
     fore_sea_usage_report(sea->usage, g_get_monotonic_time(), &report);
     fore_sea_port_event(sea->port, "USAGE",
                         fore_sea_report_json(&report, ++sea->seq, capacity->vcpus_online));

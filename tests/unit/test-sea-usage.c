@@ -101,6 +101,30 @@ static void backwards(void)
     g_assert_cmpfloat(VALUE(r, CPU_BUSY), ==, 0);
 }
 
+/* 2 s in which ticks saw half a vCPU of work, but only 0.2 s of idleness was measured. */
+static void lost_ticks(void)
+{
+    g_autoptr(ForeTestSysfs) proc = fore_test_sysfs_new(1, 1, 0, 0);
+    g_autoptr(ForeSeaUsage) usage = fore_sea_usage_new(proc->root);
+    long hz = sysconf(_SC_CLK_TCK);
+    g_autofree char *later = g_strdup_printf("cpu  %ld 0 0 %ld 0 0 0\n", 100 + hz, 100 + hz / 5);
+    g_autofree char *grown =
+        g_strdup_printf("cpu  %ld 0 0 %ld 0 0 0\n", 100 + 2 * hz, 100 + hz / 2);
+    ForeSeaReport r;
+
+    fore_sea_usage_online(usage, 1);
+    set_proc(proc, "stat", "cpu  100 0 0 100 0 0 0\n");
+    fore_sea_usage_report(usage, 1000000, &r);
+    set_proc(proc, "stat", later);
+    fore_sea_usage_report(usage, 3000000, &r);
+    g_assert_cmpfloat_with_epsilon(VALUE(r, CPU_BUSY), 0.9, 1e-9);
+    /* Three vCPUs came online just before the report: they were not there to be used. */
+    set_proc(proc, "stat", grown);
+    fore_sea_usage_online(usage, 4);
+    fore_sea_usage_report(usage, 4000000, &r);
+    g_assert_cmpfloat_with_epsilon(VALUE(r, CPU_BUSY), 1.0, 1e-9);
+}
+
 #define GOOD                                                                                       \
     "[sea]\nvm-uuid=6f2b1a54-0c3d-4e5f-8a9b-0c1d2e3f4a5b\npam-key=/x/pam.pem\nhost-pin="           \
     "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n"
@@ -156,6 +180,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-agent/usage/counters-become-rates", rates);
     g_test_add_func("/guest-agent/usage/what-the-kernel-lacks-is-absent", absent);
     g_test_add_func("/guest-agent/usage/a-counter-that-falls-leaves-its-rate-out", backwards);
+    g_test_add_func("/guest-agent/usage/ticks-lost-to-the-host-count-as-use", lost_ticks);
     g_test_add_func("/guest-agent/config/presets-fill-what-is-left-out", config_good);
     g_test_add_func("/guest-agent/config/an-error-names-the-key", config_bad);
     return g_test_run();
