@@ -43,7 +43,7 @@ void fore_schedule_cycle(const ForeSchedule *schedule, uint32_t index, ForeCycle
 
     /* A cycle has a generator of its own, so no cycle depends on the ones before it. */
     state = fore_random_next(&state) ^ (index * UINT64_C(0xd1342543de82ef95));
-    ret_cycle->idle_ns = uniform(&state, 9000, 15000) * MS;
+    ret_cycle->idle_ns = uniform(&state, 13000, 19000) * MS;
     ret_cycle->prepare_ns = uniform(&state, 4500, 7500) * MS;
     ret_cycle->burst_ns = uniform(&state, 7000, 9000) * MS;
     ret_cycle->load_permille = (uint32_t)uniform(&state, 2500, 2700);

@@ -23,7 +23,7 @@ typedef enum {
 
 /* One cycle; lengths in nanoseconds, in the order in which they come. */
 typedef struct {
-    uint64_t idle_ns;       /* 9..15 s */
+    uint64_t idle_ns;       /* 13..19 s */
     uint64_t prepare_ns;    /* 4.5..7.5 s */
     uint64_t burst_ns;      /* 7..9 s */
     uint32_t load_permille; /* total offered load of the burst, 2500..2700 */

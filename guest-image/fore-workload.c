@@ -33,7 +33,7 @@
 #define DIRECTORY       "/run/fore-workload"
 #define TICK_NS         UINT64_C(20000000)
 #define REPORT_NS       UINT64_C(200000000)
-#define ARENA_MIB       320u
+#define ARENA_MIB       448u
 #define ARENA_MIB_MAX   8192u
 #define HOG_SECONDS_MAX 600u
 

@@ -49,7 +49,7 @@ static void test_ranges(void)
         ForeCycle c;
 
         fore_schedule_cycle(&schedule, i, &c);
-        g_assert_true(c.idle_ns >= 9 * S && c.idle_ns <= 15 * S);
+        g_assert_true(c.idle_ns >= 13 * S && c.idle_ns <= 19 * S);
         g_assert_true(c.prepare_ns >= 9 * S / 2 && c.prepare_ns <= 15 * S / 2);
         g_assert_true(c.burst_ns >= 7 * S && c.burst_ns <= 9 * S);
         g_assert_true(c.load_permille >= 2500 && c.load_permille <= 2700);
