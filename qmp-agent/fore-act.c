@@ -15,11 +15,12 @@
 #include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-vm.h"
 
-#define GRANT_MS       5000
-#define GROW_VMEM_MS   15000
+/* Together below the loop's own deadlines (15 s to plug, 30 s online, 60 s to release). */
+#define GRANT_MS       3000
+#define GROW_VMEM_MS   9000
 #define ONLINE_MS      15000
 #define RELEASE_MS     15000
-#define SHRINK_VMEM_MS 45000
+#define SHRINK_VMEM_MS 40000
 #define ASK_AGAIN_MS   100
 #define DISK_ENTRIES   5000 /* finished ledger entries that stay on disk, about */
 
@@ -218,12 +219,22 @@ static void on_grant_taken(ForeWire *wire, const json_t *ret, const GError *erro
     }
 }
 
+/* The loop gave up an earlier change whose commands still run: it asks again when they have ended.
+ */
+static void refuse_overlap(ForeVm *vm, ForeEventKind kind)
+{
+    for (unsigned r = 0; r < FORE_RES_N; r++) {
+        feed_entry(vm, kind, r, false, "foreseed:an-earlier-change-is-under-way");
+    }
+}
+
 static void start_grow(ForeVm *vm, const ForePlan *plan)
 {
     ForeGrow *grow;
 
     if (vm->grow != NULL) {
-        return; /* the loop keeps one plan in flight; its deadline will speak for this one */
+        refuse_overlap(vm, FORE_EVENT_PLUGGED);
+        return;
     }
     grow = g_new0(ForeGrow, 1);
     grow->vm = vm;
@@ -257,7 +268,7 @@ static void end_release(ForeGrow *grow, const char *reason)
     fore_vm_capacity(vm, &c);
     grow_free(grow);
     for (unsigned r = 0; r < FORE_RES_N; r++) {
-        bool ok = r == FORE_RES_VCPU ? c.vcpus_online <= plan.vcpus
+        bool ok = r == FORE_RES_VCPU ? vm->guest.have && c.vcpus_online <= plan.vcpus
                                      : c.mem_plugged_bytes <= plan.mem_bytes;
         if (entries[r] != 0) {
             vm->entry_of[r] = entries[r];
@@ -311,6 +322,7 @@ static void start_release(ForeVm *vm, const ForePlan *plan)
     ForeGrow *grow;
 
     if (vm->grow != NULL) {
+        refuse_overlap(vm, FORE_EVENT_RELEASED);
         return;
     }
     grow = g_new0(ForeGrow, 1);

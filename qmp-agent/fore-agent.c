@@ -25,6 +25,7 @@ struct ForeAgent {
     ForeLedger *ledger;
     ForeModel *model;
     ForeTrainJob *training;
+    GPtrArray *stale; /* keys of ledger records to delete, while starting */
     ForeLink *pam;
     GHashTable *vms; /* name -> ForeVm */
     GSource *tick;
@@ -328,6 +329,7 @@ static void restore_entry(const char *key, const char *text, gpointer data)
         return;
     }
     if (!g_hash_table_contains(agent->vms, vm)) {
+        g_ptr_array_add(agent->stale, g_strdup(key)); /* promised to a VM that was removed */
         return;
     }
     res = index_of(resource, fore_resource_names, FORE_RES_N);
@@ -347,6 +349,21 @@ static void restore_entry(const char *key, const char *text, gpointer data)
     if (!fore_ledger_restore(agent->ledger, &e, &why)) {
         g_warning("ledger record '%s' is left out: %s", key, why->message);
     }
+}
+
+/* VMs first: what was promised to one that was removed since is no promise any more. */
+static bool restore(ForeAgent *agent, GError **error)
+{
+    bool ok = true;
+
+    agent->stale = g_ptr_array_new_with_free_func(g_free);
+    ok = fore_store_each(agent->store, "vm", restore_vm, agent, error) &&
+         fore_store_each(agent->store, "ledger", restore_entry, agent, error);
+    for (guint i = 0; ok && i < agent->stale->len; i++) {
+        ok = fore_store_delete(agent->store, "ledger", agent->stale->pdata[i], error);
+    }
+    g_clear_pointer(&agent->stale, g_ptr_array_unref);
+    return ok;
 }
 
 static gboolean on_tick(gpointer data)
@@ -458,9 +475,7 @@ ForeAgent *fore_agent_new(GMainContext *context, ForeConfig *config, GError **er
     }
     load_model(agent);
     connect_pam(agent);
-    /* VMs first: what was promised to one that was removed since is no promise any more. */
-    if (!fore_store_each(agent->store, "vm", restore_vm, agent, error) ||
-        !fore_store_each(agent->store, "ledger", restore_entry, agent, error)) {
+    if (!restore(agent, error)) {
         fore_agent_free(agent);
         return NULL;
     }

@@ -8,6 +8,8 @@
 
 #include "common/fore-error.h"
 
+#define HISTORY_MS (24 * 3600 * INT64_C(1000)) /* what is learned from: the last day */
+
 struct ForeTrainJob {
     GMainContext *context;
     GThread *thread;
@@ -115,13 +117,15 @@ static bool read_history(ForeTrainJob *job, ForeStore *store, const char *name, 
 {
     g_auto(GStrv) all = name == NULL ? fore_store_vms(store, error) : NULL;
     const char *one[] = {name, NULL};
+    int64_t now_ms = g_get_real_time() / 1000;
     const char *const *names = name != NULL ? one : (const char *const *)all;
 
     if (names == NULL) {
         return false;
     }
     for (; *names != NULL; names++) {
-        g_autoptr(GArray) samples = fore_store_window(store, *names, 0, INT64_MAX, error);
+        g_autoptr(GArray) samples =
+            fore_store_window(store, *names, now_ms - HISTORY_MS, now_ms + 60000, error);
         ForeWindow window = {.step_ns = FORE_NS_PER_S};
         GArray *grid;
         if (samples == NULL) {

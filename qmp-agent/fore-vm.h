@@ -8,6 +8,7 @@
 #include "common/fore-page.h"
 #include "control/fore-loop.h"
 #include "forecast/fore-forecaster.h"
+#include "profile/fore-anomaly.h"
 #include "qmp-agent/fore-agent.h"
 #include "qmp-agent/fore-qmp.h"
 
@@ -59,6 +60,8 @@ typedef struct ForeVm {
     unsigned distrust; /* consecutive samples in which the guest claims more than the host saw */
     bool distrusted;
 
+    ForeAnomaly anomaly_vcpu, anomaly_syscalls;
+    bool anomalous;
     ForeForecaster *forecaster;
     ForeLoop *loop;
     ForeSample sample; /* newest */
