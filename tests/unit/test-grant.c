@@ -4,6 +4,13 @@
 #include <openssl/hmac.h>
 #include <openssl/x509.h>
 #include <string.h>
+#if __has_include(<jose/jws.h>)
+#include <jose/jws.h>
+#include <jose/openssl.h>
+#define HAVE_JOSE 1
+#else
+#define HAVE_JOSE 0
+#endif
 
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
@@ -330,6 +337,33 @@ static void test_sign_refuses(void)
     EVP_PKEY_free(p384);
 }
 
+/* Another implementation takes our tokens, and we take its. */
+static void test_interop(void)
+{
+#if HAVE_JOSE
+    for (unsigned i = 0; i < 50; i++) {
+        ForeGrant g = good(), got;
+        ForeGrantExpect e = expect();
+        g_autofree char *ours = sign(&g), *theirs = NULL;
+        g_auto(GStrv) part = g_strsplit(ours, ".", 3);
+        g_autoptr(json_t) jwk = jose_openssl_jwk_from_EVP_PKEY(NULL, pam);
+        g_autoptr(json_t) one = json_pack("{s:s s:s s:s}", "protected", part[0], "payload", part[1],
+                                          "signature", part[2]);
+        g_autoptr(json_t) two = json_pack("{s:s}", "payload", part[1]);
+        g_autoptr(json_t) template =
+            json_pack("{s:{s:s s:s}}", "protected", "alg", "ES256", "typ", "foresee-grant+jwt");
+
+        g_assert_true(jose_jws_ver(NULL, one, NULL, jwk, true));
+        g_assert_true(jose_jws_sig(NULL, two, template, jwk));
+        theirs = g_strjoin(".", json_string_value(json_object_get(two, "protected")), part[1],
+                           json_string_value(json_object_get(two, "signature")), NULL);
+        g_assert_cmpint(fore_grant_verify(theirs, &e, &got), ==, FORE_GRANT_OK);
+    }
+#else
+    g_test_skip("libjose-dev is not installed");
+#endif
+}
+
 static void test_names(void)
 {
     for (unsigned i = 0; i < FORE_GRANT_N; i++) {
@@ -357,6 +391,7 @@ int main(int argc, char **argv)
     ADD("signed-nonsense-is-refused", test_signed_nonsense);
     ADD("odd-shapes-are-refused", test_shapes);
     ADD("sign-refuses-what-verify-would", test_sign_refuses);
+    ADD("libjose-agrees", test_interop);
     ADD("reason-names-differ", test_names);
     rc = g_test_run();
     EVP_PKEY_free(pam);
