@@ -212,7 +212,7 @@ static void test_chain(void)
     g_autoptr(ForeAnchors) ours = anchors_of(root, ca, NULL);
     g_autoptr(ForeAnchors) no_ca = NULL, other = NULL;
     X509 *cert = make(&c, ek_rsa.pkey, ca, ca_key.pkey), *bad_ca, *self, *stolen;
-    g_autoptr(GBytes) der = der_of(cert), self_der = NULL, ca_der = NULL, stolen_der = NULL;
+    g_autoptr(GBytes) der = der_of(cert), self_der = NULL, stolen_der = NULL;
     X509 *other_root;
 
     assert_reason(judge(der, &ek_rsa, only_root, NOW), FORE_EKCERT_UNKNOWN_CA);
@@ -256,10 +256,9 @@ static void test_path_length(void)
     X509 *sub_ca, *cert;
     g_autoptr(ForeAnchors) anchors = NULL;
     g_autoptr(GBytes) der = NULL;
-    g_autofree char *two = NULL, *third = NULL, *all = NULL;
-    g_autoptr(GError) error = NULL;
 
-    /* The CA of these tests has path length 0, so a CA below it may not issue. */
+    /* Only what is in the bundle issues: a CA below it, certified by it or not, is nobody.  (Its
+     * path length of 0 says the same.) */
     fore_test_key_init(&sub_key, "P-256", FORE_ALG_NULL, 0);
     sub.subject = "CA below";
     sub.constraints = "critical,CA:TRUE";
@@ -268,7 +267,6 @@ static void test_path_length(void)
     sub_ca = make(&sub, sub_key.pkey, ca, ca_key.pkey);
     cert = make(&c, ek_rsa.pkey, sub_ca, sub_key.pkey);
     der = der_of(cert);
-    two = pem_of(root, ca, NULL);
     anchors = anchors_of(root, ca, NULL);
     assert_reason(judge(der, &ek_rsa, anchors, NOW), FORE_EKCERT_UNKNOWN_CA);
     X509_free(sub_ca);

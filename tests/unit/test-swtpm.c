@@ -74,7 +74,6 @@ static ForeSwtpm *start(Box *b, ForeSwtpmUse use)
 static void assert_start_fails(Box *b, int code)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(ForeTpm) tpm = NULL;
     g_autoptr(ForeSwtpm) s =
         fore_swtpm_start(&b->config, FORE_SWTPM_FOR_TSS, b->socket, true, &error);
 

@@ -14,7 +14,6 @@
 #include <glib/gstdio.h>
 #include <openssl/rand.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -424,8 +423,9 @@ bool fore_swtpm_is_alive(ForeSwtpm *s)
 int fore_swtpm_pid(ForeSwtpm *s)
 {
     const char *id = s->process != NULL ? g_subprocess_get_identifier(s->process) : NULL;
+    gint64 pid = 0;
 
-    return id != NULL ? atoi(id) : 0;
+    return id != NULL && g_ascii_string_to_signed(id, 10, 1, G_MAXINT, &pid, NULL) ? (int)pid : 0;
 }
 
 /* GLib's worker thread reaps the child, so its end shows in fore_swtpm_is_alive(). */
