@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Runs a fuzz target without libFuzzer: every file of a corpus folder as it is, then seeded mutations
- * of them (bit flips, truncation, splices, interesting integers).  Deterministic, so a failure repeats.
+ * Runs a fuzz target without libFuzzer: every file of a corpus folder as it is, then seeded
+ * mutations of them (bit flips, truncation, splices, interesting integers).  Deterministic, so a
+ * failure repeats.
  */
 #include <glib.h>
 #include <stdint.h>

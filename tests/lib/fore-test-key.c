@@ -18,8 +18,9 @@ void fore_test_key_init(ForeTestKey *key, const char *what, uint16_t scheme, uin
         .name_alg = FORE_ALG_SHA256,
         .attributes = FORE_TEST_AK_ATTRIBUTES,
     };
-    key->pkey =
-        g_str_has_prefix(what, "RSA-") ? EVP_RSA_gen((unsigned)atoi(what + 4)) : EVP_EC_gen(what);
+    key->pkey = g_str_has_prefix(what, "RSA-")
+                    ? EVP_RSA_gen((unsigned)g_ascii_strtoull(what + 4, NULL, 10))
+                    : EVP_EC_gen(what);
     g_assert_nonnull(key->pkey);
 }
 

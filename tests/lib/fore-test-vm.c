@@ -140,7 +140,7 @@ static struct sockaddr_un socket_address(const ForeTestVm *vm, const char *name)
     g_autofree char *path = fore_test_vm_path(vm, name);
 
     g_assert_cmpuint(strlen(path), <, sizeof(addr.sun_path));
-    strcpy(addr.sun_path, path);
+    g_strlcpy(addr.sun_path, path, sizeof(addr.sun_path));
     return addr;
 }
 
