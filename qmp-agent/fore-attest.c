@@ -8,10 +8,12 @@
 
 #include <string.h>
 
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 
 struct ForeAttest {
-    ForeVm *vm; /* NULL once the VM was removed */
+    ForeVm *vm;      /* NULL once the VM was removed */
+    bool asks_guest; /* the reply that is awaited is the SEA's */
     ForePlan plan;
     ForeAttestDone done;
     gpointer data;
@@ -27,6 +29,7 @@ static void attest_free(ForeAttest *a)
 
 static void finish(ForeAttest *a, ForeGrantRef *ref, const json_t *answer)
 {
+    fore_text_plain(ref->reason); /* was cut, and may come from a peer */
     ref->plan_id = a->plan.id;
     ref->verdict_ns = (uint64_t)g_get_monotonic_time() * 1000;
     if (a->vm != NULL) {
@@ -42,6 +45,12 @@ static void refuse(ForeAttest *a, const char *who, const char *why)
 
     g_snprintf(ref.reason, sizeof ref.reason, "%s:%s", who, why);
     finish(a, &ref, NULL);
+}
+
+/* A stable word where there is one; else what happened, for people. */
+static const char *why_not(const GError *error)
+{
+    return g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT) ? "timeout" : error->message;
 }
 
 /* The reasons of all nodes that are not affirming, "node:reason node:reason". */
@@ -82,8 +91,7 @@ static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, 
     int64_t expires = 0;
 
     if (ret == NULL) {
-        refuse(a, "pam",
-               g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT) ? "timeout" : error->message);
+        refuse(a, "pam", why_not(error));
         return;
     }
     ref.affirmed = g_strcmp0(verdict, "affirming") == 0 && grant != NULL;
@@ -116,6 +124,7 @@ static void on_evidence(ForeWire *wire, const json_t *ret, const GError *error, 
 {
     ForeAttest *a = data;
 
+    a->asks_guest = false;
     if (a->vm == NULL) {
         refuse(a, "foreseed", "vm-removed");
         return;
@@ -129,8 +138,12 @@ static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpo
     const char *session = NULL, *nonce = NULL;
     int64_t mask = 0;
 
-    if (a->vm == NULL || ret == NULL) {
-        refuse(a, "pam", error != NULL ? error->message : "vm-removed");
+    if (ret == NULL) {
+        refuse(a, "pam", why_not(error));
+        return;
+    }
+    if (a->vm == NULL) {
+        refuse(a, "foreseed", "vm-removed");
         return;
     }
     if (!fore_json_get_string(ret, "session", &session, NULL) ||
@@ -140,6 +153,7 @@ static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpo
         return;
     }
     a->session = g_strdup(session);
+    a->asks_guest = true;
     fore_link_execute(a->vm->sea, "sea-attest",
                       json_pack("{s:s,s:I}", "nonce", nonce, "pcr-mask", (json_int_t)mask),
                       a->timeout_ms / 2, on_evidence, a);
@@ -163,8 +177,13 @@ void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gp
 
 void fore_attest_forget_vm(ForeVm *vm)
 {
-    for (GSList *l = vm->attests; l != NULL; l = l->next) {
-        ((ForeAttest *)l->data)->vm = NULL; /* the outstanding reply ends it */
+    g_autoptr(GSList) all = g_steal_pointer(&vm->attests);
+
+    for (GSList *l = all; l != NULL; l = l->next) {
+        ForeAttest *a = l->data;
+        a->vm = NULL; /* the PAM's outstanding reply ends it */
+        if (a->asks_guest) {
+            refuse(a, "foreseed", "vm-removed"); /* the SEA's never comes: its link goes too */
+        }
     }
-    g_clear_pointer(&vm->attests, g_slist_free);
 }
