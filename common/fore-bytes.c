@@ -231,3 +231,11 @@ GBytes *fore_b64_decode(const char *text, size_t max)
     }
     return g_bytes_new_take(out, size);
 }
+
+char *fore_text_plain(char *text)
+{
+    for (char *c = text; *c != '\0'; c++) {
+        *c = g_ascii_isprint(*c) ? *c : '?';
+    }
+    return text;
+}

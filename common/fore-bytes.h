@@ -60,3 +60,10 @@ GBytes *fore_hex_decode(const char *text, size_t max);
 char *fore_b64_encode(const void *data, size_t size);
 /** fore_b64_decode: strict inverse, at most @max bytes. Returns: (transfer full) or NULL */
 GBytes *fore_b64_decode(const char *text, size_t max);
+
+/**
+ * fore_text_plain: what is not printable ASCII becomes '?', in place
+ * For text of peers, which gets cut at a number of bytes (half a letter is no UTF-8, and then no
+ * JSON) and shown on terminals.  Returns: @text
+ */
+char *fore_text_plain(char *text);

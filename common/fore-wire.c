@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 
 struct ForeCall {
@@ -47,7 +48,8 @@ struct ForeWire {
     gint64 refilled_us;
 };
 
-#define MAX_OPEN_CALLS 256 /* commands of one peer that wait for an answer */
+#define MAX_OPEN_CALLS 256  /* commands of one peer that wait for an answer */
+#define MAX_DESC       1000 /* bytes of a peer's error text: it goes into logs and records */
 
 static void drop_source(GSource **source)
 {
@@ -328,8 +330,12 @@ static GError *peer_error(const json_t *object)
     const char *class = json_string_value(json_object_get(err, "class"));
     const char *desc = json_string_value(json_object_get(err, "desc"));
 
-    return g_error_new(FORE_ERROR, fore_error_code_from_name(class), "%s: %s",
-                       class != NULL ? class : "Failed", desc != NULL ? desc : "no description");
+    g_autofree char *text =
+        g_strdup_printf("%.32s: %." G_STRINGIFY(MAX_DESC) "s", class != NULL ? class : "Failed",
+                        desc != NULL ? desc : "no description");
+
+    return g_error_new_literal(FORE_ERROR, (gint)fore_error_code_from_name(class),
+                               fore_text_plain(text));
 }
 
 static void on_answer(ForeWire *wire, const json_t *object)

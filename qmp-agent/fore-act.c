@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-vm.h"
@@ -44,6 +45,7 @@ static void feed_entry(ForeVm *vm, ForeEventKind kind, ForeResource resource, bo
     }
     fore_vm_capacity(vm, &event.capacity);
     g_strlcpy(event.reason, reason != NULL ? reason : "", sizeof event.reason);
+    fore_text_plain(event.reason);
     fore_vm_feed(vm, &event);
 }
 

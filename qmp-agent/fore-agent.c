@@ -88,6 +88,9 @@ void fore_agent_listen(ForeAgent *agent, ForeAgentEvent fn, gpointer data)
 
 void fore_agent_emit(ForeAgent *agent, ForeVm *vm, const char *event, json_t *ev_data, bool log)
 {
+    if (ev_data == NULL) {
+        ev_data = json_object(); /* a number or text that JSON cannot carry: tell the rest */
+    }
     if (vm != NULL) {
         json_object_set_new(ev_data, "name", json_string(vm->name));
     }

@@ -188,6 +188,26 @@ static void test_reset_from_an_event(void)
     WAIT_FOR(c, c->ups == 3);
 }
 
+/* A peer's words go into logs, records and terminals: bounded, and nothing but plain text. */
+static void test_error_text_is_plain(void)
+{
+    g_autoptr(Case) c = case_new();
+    GString *desc = g_string_new("bell \a line\n letter é ");
+
+    while (desc->len < 40000) {
+        g_string_append(desc, "and so on ");
+    }
+    WAIT_FOR(c, c->ups == 1);
+    fore_test_qmp_refuse(c->server, "query-status", desc->str);
+    fore_link_execute(c->link, "query-status", NULL, 5000, on_reply, c);
+    WAIT_FOR(c, c->replies == 1);
+    g_assert_nonnull(c->error);
+    g_assert_true(
+        g_str_has_prefix(c->error->message, "GenericError: bell ? line? letter ?? and so on "));
+    g_assert_cmpuint(strlen(c->error->message), <, 1100);
+    g_string_free(desc, TRUE);
+}
+
 static void test_bad_address(void)
 {
     g_autoptr(Case) c = case_new();
@@ -233,6 +253,8 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/link/a-late-answer-is-a-timeout", test_deadline);
     g_test_add_func("/agent/link/a-reset-answers-what-is-outstanding", test_reset_answers);
     g_test_add_func("/agent/link/a-reset-from-an-event-is-safe", test_reset_from_an_event);
+    g_test_add_func("/agent/link/a-peers-error-text-is-bounded-and-plain",
+                    test_error_text_is_plain);
     g_test_add_func("/agent/link/a-bad-address-says-what-is-right", test_bad_address);
     g_test_add_func("/agent/link/freeing-calls-nothing-back", test_free_is_silent);
     g_test_add_func("/agent/link/pauses-between-attempts-grow", test_pauses_grow);
