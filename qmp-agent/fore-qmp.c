@@ -14,6 +14,7 @@
 #define QUERY_MS        1000
 #define ADD_MS          5000
 #define POLL_MS         100
+#define MISSES          2 /* checks without an answer, then the connection counts as lost */
 #define MAX_SLOTS       1024
 #define MAX_MEM_DEVICES 512
 
@@ -31,7 +32,8 @@ struct ForeQmp {
     char *vmem_device;
     const ForeQmpOps *ops;
     gpointer data;
-    bool up;
+    bool up, checking;
+    unsigned misses; /* checks in a row */
     ForeQmpTruth truth;
     GArray *slots; /* Slot, lowest first */
     GSList *waits; /* GSource: poll timers, so that free can end them */
@@ -243,6 +245,26 @@ void fore_qmp_refresh(ForeQmp *qmp, ForeQmpDone done, gpointer data)
     fore_link_execute(qmp->link, "query-memory-devices", NULL, QUERY_MS, on_mem_devices, r);
     fore_link_execute(qmp->link, "query-memory-size-summary", NULL, QUERY_MS, on_mem_summary, r);
     fore_link_execute(qmp->link, "query-status", NULL, QUERY_MS, on_status, r);
+}
+
+static void on_checked(ForeQmp *qmp, const GError *error, gpointer data)
+{
+    bool missed = g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT);
+
+    qmp->checking = false;
+    qmp->misses = missed ? qmp->misses + 1 : 0;
+    if (qmp->misses >= MISSES) {
+        qmp->misses = 0;
+        fore_link_reset(qmp->link);
+    }
+}
+
+void fore_qmp_check(ForeQmp *qmp)
+{
+    if (qmp->up && !qmp->checking) {
+        qmp->checking = true;
+        fore_qmp_refresh(qmp, on_checked, NULL);
+    }
 }
 
 /* --- operations --- */

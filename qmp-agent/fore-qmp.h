@@ -46,6 +46,12 @@ const ForeQmpTruth *fore_qmp_truth(const ForeQmp *qmp);
 /** fore_qmp_refresh: read the truth anew */
 void fore_qmp_refresh(ForeQmp *qmp, ForeQmpDone done, gpointer data);
 /**
+ * fore_qmp_check: read the truth anew unless that is under way; for a call each second.  It finds
+ * what others plugged, and a QEMU that is connected but silent: two checks without an answer, and
+ * the connection is made anew
+ */
+void fore_qmp_check(ForeQmp *qmp);
+/**
  * fore_qmp_plug_vcpus: device_add until QEMU has @total vCPUs, lowest free slot first
  * Errors: FORE_ERROR_LIMIT (fewer slots than @total), FORE_ERROR_UNAVAILABLE, or QEMU's own
  */

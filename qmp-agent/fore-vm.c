@@ -108,7 +108,7 @@ static void take_capacity(ForeVm *vm, const json_t *ev)
     fore_json_get_int(held, "memory-blocks", 0, INT32_MAX, &held_blocks, NULL);
     vm->guest = (ForeGuestCapacity){true, (unsigned)vcpus, (uint64_t)mem, (unsigned)held_vcpus,
                                     (unsigned)held_blocks};
-    if (held_vcpus + held_blocks > 0 && was == 0 && vm->grow == NULL) {
+    if (held_vcpus + held_blocks > was && vm->grow == NULL) {
         fore_agent_emit(vm->agent, vm, "UNGRANTED",
                         json_pack("{s:I,s:I}", "vcpus", (json_int_t)held_vcpus, "memory-blocks",
                                   (json_int_t)held_blocks),
@@ -424,6 +424,9 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
 
     if (fore_link_is_up(vm->sea) && now_ns > vm->sea_heard_ns + SEA_SILENT_NS) {
         fore_link_reset(vm->sea);
+    }
+    if (vm->grow == NULL) { /* what is under way looks for itself */
+        fore_qmp_check(vm->qmp);
     }
     make_sample(vm, now_ns, &vm->sample);
     if (vm->sample.valid != 0) {
