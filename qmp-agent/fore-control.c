@@ -133,8 +133,9 @@ static void on_attested(ForeVm *vm, const ForeGrantRef *ref, const json_t *answe
         vm->verdict_ns = ref->verdict_ns;
         fore_call_return(call, fore_view_attestation(vm));
     } else {
-        g_autoptr(GError) why = g_error_new(FORE_ERROR, FORE_ERROR_UNAVAILABLE,
-                                            "no verdict on '%s': %s", vm->name, ref->reason);
+        g_autoptr(GError) why =
+            g_error_new(FORE_ERROR, FORE_ERROR_UNAVAILABLE, "no verdict on '%s': %s",
+                        vm != NULL ? vm->name : "a VM removed meanwhile", ref->reason);
         fore_call_fail(call, why);
     }
 }
