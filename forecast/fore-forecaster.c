@@ -10,8 +10,8 @@
  * leaves no trace in the state beyond the step it stands for.
  *
  * Demotion.  The loss of the peak forecasts and their coverage are compared with the baseline's
- * over the last SCORE_STEPS steps.  Behind by DEMOTE or under-covering: demoted; back when ahead
- * again.  The two thresholds differ so that it does not flap.
+ * over the last SCORE_STEPS steps.  Behind by DEMOTE, or under-covering without a clear lead in
+ * loss: demoted; back when ahead again.  The two thresholds differ so that it does not flap.
  */
 #include <math.h>
 #include <string.h>
@@ -30,6 +30,11 @@
 #define RETURN_LOSS  1.00
 #define DEMOTE_COVER 0.80 /* of the P95 of the peaks */
 #define RETURN_COVER 0.88
+/* The quantile loss is a proper score and has the P95 in it.  A forecaster that wins by so much is
+ * not behind because its P95 is too low for a while, as on a host that has become busier:
+ * calibration mends that, and the reactive rule stands below it all the time. */
+#define CLEARLY_BETTER 0.85
+#define NOT_CLEARLY    0.95 /* no longer clearly better: coverage counts again */
 
 typedef double Quantiles[FORE_N_GROUP][FORE_N_QUANTILE];
 
@@ -235,9 +240,9 @@ static void judge(ForeForecaster *fc)
     }
     ratio /= n;
     if (fc->demoted) {
-        fc->demoted = !(ratio < RETURN_LOSS && cover > RETURN_COVER);
+        fc->demoted = !(ratio < CLEARLY_BETTER || (ratio < RETURN_LOSS && cover > RETURN_COVER));
     } else {
-        fc->demoted = ratio > DEMOTE_LOSS || cover < DEMOTE_COVER;
+        fc->demoted = ratio > DEMOTE_LOSS || (cover < DEMOTE_COVER && ratio > NOT_CLEARLY);
     }
 }
 
