@@ -35,8 +35,9 @@ struct ForeQmp {
     bool up, checking;
     unsigned misses; /* checks in a row */
     ForeQmpTruth truth;
-    GArray *slots; /* Slot, lowest first */
-    GSList *waits; /* GSource: poll timers, so that free can end them */
+    GArray *slots;                  /* Slot, lowest first */
+    GSList *waits;                  /* GSource: poll timers, so that free can end them */
+    GSList *refreshes, *operations; /* Refresh, Operation: under way, so that free can free them */
 };
 
 typedef struct {
@@ -175,6 +176,14 @@ static bool read_vmem(ForeQmp *qmp, const json_t *list, GError **error)
     return true;
 }
 
+static void refresh_free(gpointer data)
+{
+    Refresh *r = data;
+
+    g_clear_error(&r->why);
+    g_free(r);
+}
+
 static void refresh_part(Refresh *r, GError *why)
 {
     if (why != NULL && r->why == NULL) {
@@ -183,11 +192,11 @@ static void refresh_part(Refresh *r, GError *why)
         g_clear_error(&why);
     }
     if (--r->left == 0) {
+        r->qmp->refreshes = g_slist_remove(r->qmp->refreshes, r);
         if (r->done != NULL) {
             r->done(r->qmp, r->why, r->data);
         }
-        g_clear_error(&r->why);
-        g_free(r);
+        refresh_free(r);
     }
 }
 
@@ -241,6 +250,7 @@ void fore_qmp_refresh(ForeQmp *qmp, ForeQmpDone done, gpointer data)
     Refresh *r = g_new0(Refresh, 1);
 
     *r = (Refresh){.qmp = qmp, .done = done, .data = data, .left = 4};
+    qmp->refreshes = g_slist_prepend(qmp->refreshes, r);
     fore_link_execute(qmp->link, "query-hotpluggable-cpus", NULL, QUERY_MS, on_slots, r);
     fore_link_execute(qmp->link, "query-memory-devices", NULL, QUERY_MS, on_mem_devices, r);
     fore_link_execute(qmp->link, "query-memory-size-summary", NULL, QUERY_MS, on_mem_summary, r);
@@ -271,6 +281,7 @@ void fore_qmp_check(ForeQmp *qmp)
 
 static void operation_end(Operation *op, const GError *why)
 {
+    op->qmp->operations = g_slist_remove(op->qmp->operations, op);
     op->done(op->qmp, why, op->data);
     g_free(op);
 }
@@ -280,6 +291,7 @@ static Operation *operation_new(ForeQmp *qmp, ForeQmpDone done, gpointer data)
     Operation *op = g_new0(Operation, 1);
 
     *op = (Operation){.qmp = qmp, .done = done, .data = data};
+    qmp->operations = g_slist_prepend(qmp->operations, op);
     return op;
 }
 
@@ -484,7 +496,9 @@ void fore_qmp_free(ForeQmp *qmp)
         return;
     }
     g_slist_free_full(qmp->waits, wait_free);
-    fore_link_free(qmp->link);
+    fore_link_free(qmp->link); /* answers nothing any more: what waits for an answer goes too */
+    g_slist_free_full(qmp->refreshes, refresh_free);
+    g_slist_free_full(qmp->operations, g_free);
     g_array_unref(qmp->slots);
     g_main_context_unref(qmp->context);
     g_free(qmp->vmem_device);
