@@ -56,7 +56,8 @@ static void measure_hidden(ForeVm *vm)
     if (!(vm->report.valid & 1u << FORE_FIELD_MEM_TOTAL) || !vm->guest.have) {
         return;
     }
-    if (total == vm->mem_total_was && vm->guest.mem_online_bytes == vm->mem_online_was) {
+    if (vm->grow == NULL && total == vm->mem_total_was &&
+        vm->guest.mem_online_bytes == vm->mem_online_was) {
         vm->mem_hidden = MAX((double)vm->guest.mem_online_bytes - total, 0);
     }
     vm->mem_total_was = total;
@@ -195,11 +196,13 @@ static void know_base(ForeVm *vm)
 static void on_qmp_up(ForeQmp *qmp, gpointer data)
 {
     ForeVm *vm = data;
+    ForeEvent event = {.kind = FORE_EVENT_FREEZE, .ok = !fore_qmp_truth(qmp)->running};
 
     source_event(vm, "qmp", true, "");
     vm->qmp_told = true;
     vm->ended = false;
     know_base(vm);
+    fore_vm_feed(vm, &event); /* STOP or RESUME may have come while nobody listened */
     if (fore_link_is_up(vm->sea)) {
         fore_link_execute(vm->sea, "sea-capacity", NULL, 2000, on_capacity_reply, vm);
     }
