@@ -47,10 +47,17 @@ static void refuse(ForeAttest *a, const char *who, const char *why)
     finish(a, &ref, NULL);
 }
 
-/* A stable word where there is one; else what happened, for people. */
+/* A stable word where there is one ('foresee status' has the rest); else what happened. */
 static const char *why_not(const GError *error)
 {
-    return g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT) ? "timeout" : error->message;
+    if (g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT)) {
+        return "timeout";
+    }
+    if (g_error_matches(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE) ||
+        g_error_matches(error, FORE_ERROR, FORE_ERROR_CLOSED)) {
+        return "unreachable";
+    }
+    return error->message;
 }
 
 /* The reasons of all nodes that are not affirming, "node:reason node:reason". */
@@ -111,13 +118,15 @@ static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, 
 static void send_finish(ForeAttest *a, json_t *evidence)
 {
     const char *pin = fore_link_peer_pin(a->vm->sea);
+    json_t *arguments = json_pack("{s:s,s:o,s:s}", "session", a->session, "evidence", evidence,
+                                  "channel-pin", pin != NULL ? pin : "");
 
-    fore_link_execute(fore_agent_pam(a->vm->agent), "finish",
-                      json_pack("{s:s,s:o,s:s,s:I,s:I}", "session", a->session, "evidence",
-                                evidence, "channel-pin", pin != NULL ? pin : "", "vcpus",
-                                (json_int_t)a->plan.vcpus, "memory-bytes",
-                                (json_int_t)a->plan.mem_bytes),
-                      a->timeout_ms, on_finished, a);
+    if (a->plan.vcpus > 0) {
+        json_object_set_new(arguments, "vcpus", json_integer(a->plan.vcpus));
+        json_object_set_new(arguments, "memory-bytes", json_integer((json_int_t)a->plan.mem_bytes));
+    }
+    fore_link_execute(fore_agent_pam(a->vm->agent), "finish", arguments, a->timeout_ms, on_finished,
+                      a);
 }
 
 static void on_evidence(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)

@@ -16,7 +16,8 @@ typedef struct ForeAttest ForeAttest;
 typedef void (*ForeAttestDone)(ForeVm *vm, const ForeGrantRef *ref, const json_t *answer,
                                gpointer data);
 
-/** fore_attest_start: ask for a grant of @plan's totals */
+/** fore_attest_start: ask for a grant of @plan's totals; 0 vCPUs: for a verdict alone.  A grant
+ *  that is not used still uses up a number, and a SEA takes no number that is 1024 ahead */
 void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gpointer data);
 /** fore_attest_forget_vm: @vm goes away; its exchanges end with a NULL vm when their answers come
  */

@@ -143,8 +143,7 @@ static void on_attested(ForeVm *vm, const ForeGrantRef *ref, const json_t *answe
 static void do_attest(ForeControl *control, ForeCall *call, const json_t *args, GError **error)
 {
     ForeVm *vm = named_vm(control, args, error);
-    ForeCapacity c;
-    ForePlan plan = {0};
+    ForePlan plan = {0}; /* nothing is asked for: a verdict, no grant */
 
     if (vm == NULL) {
         return;
@@ -155,9 +154,6 @@ static void do_attest(ForeControl *control, ForeCall *call, const json_t *args, 
             "pam-address is not set in foreseed's configuration: there is no attestation manager");
         return;
     }
-    fore_vm_capacity(vm, &c);
-    plan.vcpus = MAX(c.vcpus_online, 1u);
-    plan.mem_bytes = c.mem_plugged_bytes;
     fore_attest_start(vm, &plan, on_attested, call);
 }
 

@@ -260,7 +260,7 @@ static void test_attest_on_demand(void)
 
     good = foreseed_test_call(rig->t, "attest", json_pack("{s:s}", "name", "web1"));
     g_assert_cmpstr(json_string_value(json_object_get(good, "verdict")), ==, "affirming");
-    g_assert_cmpint(json_integer_value(json_object_get(rig->pam->finish, "vcpus")), ==, 1);
+    g_assert_null(json_object_get(rig->pam->finish, "vcpus")); /* a verdict alone */
     rig->pam->reason = "ima-unknown-file";
     bad = foreseed_test_call(rig->t, "attest", json_pack("{s:s}", "name", "web1"));
     g_assert_cmpstr(json_string_value(json_object_get(bad, "verdict")), ==, "contraindicated");
