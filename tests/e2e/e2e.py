@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the end-to-end tests share: one boot, a snapshot of it, and each test on a guest restored from that.
+"""What the end-to-end tests share: claims, TAP, and for a guest alone one boot whose snapshot each claim restores.
 
 A test program defines claims and calls main():
 
@@ -57,7 +57,7 @@ class Bench:
         self._current = None
 
     def _plugin(self, name, uuid):
-        library = os.environ.get("FORE_PLUGIN", str(BUILD / "libforesee-profiler.so"))
+        library = os.environ.get("FORE_PLUGIN", str(BUILD / "qemu-plugin/libforesee-profiler.so"))
         self.page = self.lab.directory / f"{name}.page"
         return forelab.plugin_option(self.page, uuid, library)
 
@@ -104,20 +104,32 @@ def run_claim(bench, number, path, function):
     return True
 
 
-def main(topic, image, **options):
-    """Boots, runs all claims in the order of their definition; the exit status."""
+def run_claims(bench, topic):
+    """All claims in the order of their definition; the exit status."""
+    good = [run_claim(bench, i + 1, f"/e2e/{topic}/{name}", function) for i, (name, function) in enumerate(_claims)]
+    return 0 if all(good) else 1
+
+
+def plan():
     print(f"1..{len(_claims)}", flush=True)
+
+
+def bail_out(what, error):
+    print(f"Bail out! {what}: {' / '.join(str(error).splitlines())}", flush=True)
+    return 1
+
+
+def main(topic, image, **options):
+    """Boots, runs all claims; the exit status."""
+    plan()
     with tempfile.TemporaryDirectory(prefix="fore-e2e-") as directory, forelab.Lab(directory) as lab:
         bench = Bench(lab, image, **options)
         try:
             bench.boot()
         except forelab.LabError as e:
-            print(f"Bail out! the guest does not boot: {' / '.join(str(e).splitlines())}", flush=True)
-            return 1
+            return bail_out("the guest does not boot", e)
         print(f"# booted in {bench.boot_s:.1f} s", flush=True)
-        good = [run_claim(bench, i + 1, f"/e2e/{topic}/{name}", function)
-                for i, (name, function) in enumerate(_claims)]
-    return 0 if all(good) else 1
+        return run_claims(bench, topic)
 
 
 def skip_all(reason):
