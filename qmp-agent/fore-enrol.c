@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The VM may be removed while an answer is under way, so the exchange looks it up by name at each
- * step.
+ * step.  An answer of the guest never comes then: whoever waits for one is on the VM's list.
  */
 #include "qmp-agent/fore-enrol.h"
 
@@ -23,6 +23,22 @@ static void enrol_free(Enrol *e)
     g_free(e->name);
     g_free(e->session);
     g_free(e);
+}
+
+static void ask_guest(Enrol *e, ForeVm *vm, const char *command, json_t *arguments,
+                      ForeWireReply reply)
+{
+    vm->enrols = g_slist_prepend(vm->enrols, e);
+    fore_link_execute(vm->sea, command, arguments, STEP_MS, reply, e);
+}
+
+static void heard_guest(Enrol *e)
+{
+    ForeVm *vm = fore_agent_find(e->agent, e->name, NULL);
+
+    if (vm != NULL) {
+        vm->enrols = g_slist_remove(vm->enrols, e);
+    }
 }
 
 static void fail(Enrol *e, const char *step, const GError *error)
@@ -83,6 +99,7 @@ static void on_activated(ForeWire *wire, const json_t *ret, const GError *error,
     Enrol *e = data;
     const char *secret = json_string_value(json_object_get(ret, "secret"));
 
+    heard_guest(e);
     if (ret == NULL || secret == NULL) {
         g_autoptr(GError) none =
             g_error_new(FORE_ERROR, FORE_ERROR_INVALID, "no secret in the answer");
@@ -114,10 +131,9 @@ static void on_challenged(ForeWire *wire, const json_t *ret, const GError *error
     e->session = g_strdup(session);
     vm = vm_of(e);
     if (vm != NULL) {
-        fore_link_execute(
-            vm->sea, "sea-activate",
-            json_pack("{s:s,s:s}", "credential-blob", blob, "encrypted-secret", secret), STEP_MS,
-            on_activated, e);
+        ask_guest(e, vm, "sea-activate",
+                  json_pack("{s:s,s:s}", "credential-blob", blob, "encrypted-secret", secret),
+                  on_activated);
     }
 }
 
@@ -126,6 +142,7 @@ static void on_info(ForeWire *wire, const json_t *ret, const GError *error, gpoi
     Enrol *e = data;
     ForeVm *vm;
 
+    heard_guest(e);
     if (ret == NULL) {
         fail(e, "the SEA did not answer", error);
         return;
@@ -168,5 +185,16 @@ void fore_enrol_start(ForeVm *vm, const json_t *pathway, ForeCall *call, GError 
     e->name = g_strdup(vm->name);
     e->pathway = json_deep_copy(pathway);
     e->call = call;
-    fore_link_execute(vm->sea, "sea-info", NULL, STEP_MS, on_info, e);
+    ask_guest(e, vm, "sea-info", NULL, on_info);
+}
+
+void fore_enrol_forget_vm(ForeVm *vm)
+{
+    g_autoptr(GSList) all = g_steal_pointer(&vm->enrols);
+
+    for (GSList *l = all; l != NULL; l = l->next) {
+        g_autoptr(GError) gone =
+            g_error_new(FORE_ERROR, FORE_ERROR_NOT_FOUND, "the VM was removed meanwhile");
+        fail(l->data, "look-up", gone);
+    }
 }

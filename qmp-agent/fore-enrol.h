@@ -10,3 +10,5 @@
  * On failure before the exchange begins @error is set and @call is not answered.
  */
 void fore_enrol_start(ForeVm *vm, const json_t *pathway, ForeCall *call, GError **error);
+/** fore_enrol_forget_vm: @vm goes away; what waits for its SEA ends with FORE_ERROR_NOT_FOUND */
+void fore_enrol_forget_vm(ForeVm *vm);

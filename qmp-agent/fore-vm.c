@@ -13,11 +13,14 @@
 #include <string.h>
 
 #include "common/fore-error.h"
+#include "qmp-agent/fore-enrol.h"
 
 #define DISTRUST_AFTER 5
 #define SEA_RATE       20.0 /* messages a second that a guest may send */
 #define MAX_VCPUS      4096
-#define ANOMALY_TELL   0.8 /* score from which an event is sent */
+#define ANOMALY_TELL   0.8  /* score from which an event is sent */
+#define LOG_BURST      60.0 /* logged events that a guest may cause at once, and then */
+#define LOG_EVERY_S    60.0 /* one in so many seconds */
 #define STEP_NS        FORE_NS_PER_S
 #define SEA_SILENT_NS  (6 * FORE_NS_PER_S) /* a SEA that was restarted cannot hang up: we do */
 
@@ -41,9 +44,25 @@ static const ReportKey report_keys[] = {
     {"vcpus-online", FORE_FIELD_ONLINE_VCPUS, MAX_VCPUS},
 };
 
+/* May one more event that the guest can cause at will enter the log?  The log keeps a bounded
+ * number of events of all VMs: one guest must not push the others' out. */
+static bool may_log(ForeVm *vm)
+{
+    gint64 now_us = g_get_monotonic_time();
+    double earned = (double)(now_us - vm->log_at_us) / G_USEC_PER_SEC / LOG_EVERY_S;
+
+    vm->log_left = vm->log_at_us != 0 ? MIN(vm->log_left + earned, LOG_BURST) : LOG_BURST;
+    vm->log_at_us = now_us;
+    if (vm->log_left < 1) {
+        return false;
+    }
+    vm->log_left -= 1;
+    return true;
+}
+
 static void refuse_report(ForeVm *vm, const char *why)
 {
-    fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why), true);
+    fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why), may_log(vm));
     fore_link_reset(vm->sea);
 }
 
@@ -113,7 +132,7 @@ static void take_capacity(ForeVm *vm, const json_t *ev)
         fore_agent_emit(vm->agent, vm, "UNGRANTED",
                         json_pack("{s:I,s:I}", "vcpus", (json_int_t)held_vcpus, "memory-blocks",
                                   (json_int_t)held_blocks),
-                        true);
+                        may_log(vm));
     }
     fore_act_guest_changed(vm);
 }
@@ -137,7 +156,8 @@ static void on_capacity_reply(ForeWire *wire, const json_t *ret, const GError *e
 static void source_event(ForeVm *vm, const char *source, bool ok, const char *reason)
 {
     fore_agent_emit(vm->agent, vm, "SOURCE",
-                    json_pack("{s:s,s:b,s:s}", "source", source, "ok", ok, "reason", reason), true);
+                    json_pack("{s:s,s:b,s:s}", "source", source, "ok", ok, "reason", reason),
+                    may_log(vm));
 }
 
 static void on_sea_up(ForeLink *link, gpointer data)
@@ -264,7 +284,7 @@ static void read_page(ForeVm *vm, ForeSample *sample)
         if (g_error_matches(why, FORE_ERROR, FORE_ERROR_INVALID) ||
             g_error_matches(why, FORE_ERROR, FORE_ERROR_UNTRUSTED)) {
             fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why->message),
-                            true);
+                            may_log(vm));
         }
         if (!g_error_matches(why, FORE_ERROR, FORE_ERROR_UNAVAILABLE)) {
             close_page(vm, why);
@@ -277,7 +297,7 @@ static void read_page(ForeVm *vm, ForeSample *sample)
     if (vm->page_have_previous && !fore_page_delta(vm->page_previous, vm->page_now, sample, &why) &&
         g_error_matches(why, FORE_ERROR, FORE_ERROR_UNTRUSTED)) {
         fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why->message),
-                        true);
+                        may_log(vm));
     }
     swap = vm->page_previous;
     vm->page_previous = vm->page_now;
@@ -317,7 +337,7 @@ static void check_against_host(ForeVm *vm, ForeSample *s)
         fore_agent_emit(vm->agent, vm, "INTRUSION",
                         json_pack("{s:s,s:f,s:f}", "reason", "sea:claims-more-than-the-host-saw",
                                   "claimed-vcpus", claimed, "seen-vcpus", host),
-                        true);
+                        may_log(vm));
     } else if (vm->distrust == 0) {
         vm->distrusted = false;
     }
@@ -594,6 +614,7 @@ void fore_vm_free(ForeVm *vm)
         return;
     }
     fore_act_cancel(vm);
+    fore_enrol_forget_vm(vm);
     fore_qmp_free(vm->qmp);
     fore_link_free(vm->sea);
     fore_page_free(vm->page);

@@ -52,6 +52,8 @@ typedef struct ForeVm {
     ForeReport report;
     uint64_t sea_heard_ns; /* when the SEA last said anything, or connected */
     ForeGuestCapacity guest;
+    double log_left; /* events that the guest may still cause in the log */
+    gint64 log_at_us;
     double mem_hidden; /* bytes of its memory that the guest's MemTotal leaves out (kernel,
                           firmware) */
     double
@@ -69,6 +71,7 @@ typedef struct ForeVm {
     ForeCapacity requested; /* totals last asked for */
 
     GSList *attests;     /* exchanges under way (fore-attest.h) */
+    GSList *enrols;      /* enrolments that wait for its SEA (fore-enrol.h) */
     json_t *verdict;     /* newest answer of the PAM, or NULL */
     uint64_t verdict_ns; /* when it came */
     char *grant;         /* newest grant (JWS) and the plan it is for */

@@ -91,6 +91,51 @@ static void test_attest_asks_for_no_grant(void)
     g_assert_null(json_object_get(rig->pam->finish, "memory-bytes"));
 }
 
+static void on_ended(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    *(GError **)data = error != NULL ? g_error_copy(error) : NULL;
+}
+
+/* Whoever enrols a VM that goes away is told so. */
+static void test_removed_while_enrolling(void)
+{
+    g_autoptr(Rig) rig = rig_new("mode=observe");
+    g_autoptr(GError) error = NULL;
+
+    rig->sea->mute = true;
+    fore_link_execute(rig->t->link, "vm-enroll",
+                      json_pack("{s:s,s:[s]}", "name", "web1", "pathway", "host1"), 60000, on_ended,
+                      &error);
+    WAIT_FOR(rig->t, rig->sea->kept->len > 0);
+    foreseed_test_do(rig->t, "vm-remove", json_pack("{s:s}", "name", "web1"));
+    WAIT_FOR(rig->t, error != NULL || rig->t->exited);
+    g_assert_error(error, FORE_ERROR, FORE_ERROR_NOT_FOUND);
+    g_assert_nonnull(strstr(error->message, "removed"));
+}
+
+/* The log keeps the newest events of all VMs: no guest may fill it alone. */
+static void test_a_guest_cannot_fill_the_log(void)
+{
+    g_autoptr(Rig) rig = rig_new("mode=observe");
+    g_autoptr(json_t) log = NULL;
+    json_t *event;
+    unsigned kept = 0;
+    size_t i;
+
+    for (unsigned n = 0; n < 300; n++) {
+        json_t *ev = json_pack("{s:i,s:I,s:{s:i}}", "vcpus-online", 1, "memory-online-bytes",
+                               (json_int_t)FORE_TEST_QMP_BASE, "ungranted", "vcpus", (int)(n % 2));
+        fore_wire_event(rig->sea->server.wire, "CAPACITY", ev);
+    }
+    WAIT_FOR(rig->t, foreseed_test_count(rig->t, "UNGRANTED") >= 100);
+    log = foreseed_test_call(rig->t, "query-events", json_pack("{s:i}", "limit", 1000));
+    json_array_foreach (json_object_get(log, "events"), i, event) {
+        kept += g_strcmp0(json_string_value(json_object_get(event, "event")), "UNGRANTED") == 0;
+    }
+    g_assert_cmpuint(kept, >, 0);
+    g_assert_cmpuint(kept, <=, 61);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -99,5 +144,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/seams/resumed-unheard-is-not-frozen", test_resumed_unheard);
     g_test_add_func("/agent/seams/found-stopped-is-frozen", test_found_stopped);
     g_test_add_func("/agent/seams/attest-asks-for-no-grant", test_attest_asks_for_no_grant);
+    g_test_add_func("/agent/seams/removal-ends-an-enrolment", test_removed_while_enrolling);
+    g_test_add_func("/agent/seams/guest-cannot-fill-the-log", test_a_guest_cannot_fill_the_log);
     return g_test_run();
 }
