@@ -54,7 +54,7 @@ class Path:
 
     def start(self):
         self.stack.start()
-        self.guest = self.stack.guest(NAME)
+        self.guest = self.stack.guest(NAME, reboot=True)
         boot_s = self.guest.wait_boot(e2e.BOOT_LIMIT_S)
         self.stack.add(self.guest, **POLICY)
         self.follow()
@@ -126,6 +126,9 @@ class Path:
         """One vCPU online and no plan under way, whatever the load."""
         self.set(mode="enforce", max_vcpus=1)
         self.wait(lambda: not self.open_entries() and self.online() == 1, 60, "the guest at rest")
+
+    def forget_load(self):
+        self._hogs = []
 
     def grow(self, vcpus):
         """At rest, then to @vcpus."""
@@ -351,6 +354,28 @@ def _(path):
     path.wait_state("ok", 30)
     check(path.online() == 1, "the pause changed what is online")
     path.grow(2)
+
+
+@claim("reboot-is-no-way-round-the-grant")
+def _(path):
+    path.grow(3)
+    plugged, before = path.guest.vcpus_plugged(), path.reports(1)[0]
+    mark, first = path.events.mark(), path.guest.truth.reports.mark()
+    path.guest.qmp.execute("system_reset")
+    booted = path.guest.truth.wait(lambda r: r["t_ms"] < before["t_ms"], e2e.BOOT_LIMIT_S, "the guest to boot again",
+                                   after=first)
+    path.forget_load()
+    check(booted["present"] == plugged and booted["online"] == 1,
+          f"{booted['online']} of {booted['present']} vCPUs are online after the reboot")
+    path.events.wait("UNGRANTED", 30, mark, lambda d: d["vcpus"] == plugged - 1)
+    path.wait_state("ok", 30)
+    check({r["online"] for r in path.reports(10)} == {1}, "a vCPU came online that nobody granted anew")
+    check(not path.events.of("GRANT", mark), "a grant was asked for without a load")
+    code, verdict = path.attest()
+    check(code == 0, f"not affirmed after the reboot: {verdict}")
+    mark = path.events.mark()
+    path.grow(3)
+    path.events.wait("GRANT", 5, mark)
 
 
 @claim("tampered-guest-is-denied-and-keeps-what-it-has")

@@ -29,10 +29,11 @@ SEA_PORT = "org.foresee.sea.0"
 DEMO_PORT = "org.foresee.demo.0"
 MIB = 1 << 20
 GIB = 1 << 30
-# Memory and hot-plugged CPUs arrive offline: only the SEA brings them online.  The TSC of QEMU is one clock
+# Memory and hot-plugged CPUs arrive offline: only the SEA brings them online.  maxcpus=1: also those that are there
+# already when the guest boots again; without it a reboot would be a way round the grant.  The TSC of QEMU is one clock
 # for all CPUs, but the kernel does not know; without "reliable" each look at the clock leaves the guest.
 CMDLINE = ("console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable rootfstype=ramfs ima_policy=tcb "
-           "ima_template=ima-sig ima_hash=sha256 memhp_default_state=offline")
+           "ima_template=ima-sig ima_hash=sha256 memhp_default_state=offline maxcpus=1")
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -361,12 +362,12 @@ def is_listening(path):
 
 def qemu_argv(*, name, uuid, sockets, kernel, initrd, tpm_argv=(), accel="tcg", plugin=None, maxcpus=64,
               memory=512 * MIB, maxmem=8 * GIB, slots=8, vmem=2 * GIB, serial="serial.log", cmdline=CMDLINE,
-              incoming=None, extra=()):
+              incoming=None, reboot=False, extra=()):
     """The command line of the demonstration guest.
 
     @sockets: {"qmp": PATH-or-fd, "observer": ..., "sea": ..., "demo": ...}; an int is a listening descriptor
     @accel: "tcg" or "kvm"; @plugin: "PATH[,key=value...]" or None; @incoming: a migration URI or None
-    @memory, @maxmem, @vmem: bytes
+    @memory, @maxmem, @vmem: bytes; @reboot: a reset starts the guest again, else it ends QEMU
     """
     def chardev(ident):
         where = sockets[ident]
@@ -374,7 +375,7 @@ def qemu_argv(*, name, uuid, sockets, kernel, initrd, tpm_argv=(), accel="tcg", 
         return ["-chardev", f"socket,id={ident},{place},server=on,wait=off"]
 
     argv = [QEMU, "-name", f"{name},debug-threads=on", "-uuid", uuid, "-nodefaults", "-no-user-config",
-            "-display", "none", "-no-reboot", "-machine", "q35",
+            "-display", "none", *(() if reboot else ("-no-reboot",)), "-machine", "q35",
             "-accel", "tcg,thread=multi" if accel == "tcg" else "kvm", "-cpu", "max" if accel == "tcg" else "host",
             "-smp", f"1,maxcpus={maxcpus}", "-m", f"{memory // MIB}M,slots={slots},maxmem={maxmem // MIB}M",
             "-object", f"memory-backend-ram,id=vmem0-ram,size={vmem // MIB}M",
