@@ -124,7 +124,8 @@ static FILE *open_file(const char *path, int flags, mode_t mode, GError **error)
             close(fd);
         }
         g_set_error(error, FORE_ERROR,
-                    saved == ENOENT ? FORE_ERROR_NOT_FOUND : FORE_ERROR_UNAVAILABLE,
+                    saved == ENOENT && (flags & O_ACCMODE) == O_RDONLY ? FORE_ERROR_NOT_FOUND
+                                                                       : FORE_ERROR_UNAVAILABLE,
                     "cannot open '%s': %s", path, g_strerror(saved));
     }
     return file;

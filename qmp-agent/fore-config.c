@@ -96,11 +96,12 @@ static bool check_keys(GKeyFile *file, GError **error)
 
 static bool check_values(const ForeConfig *c, GError **error)
 {
-    if (c->pam_address[0] != '\0' && strlen(c->pam_pin) != FORE_PIN_HEX) {
-        g_set_error(
-            error, FORE_ERROR, FORE_ERROR_INVALID,
-            "pam-pin = '%s': must be the %d hex digits that 'foresee-pam --print-pin' prints",
-            c->pam_pin, FORE_PIN_HEX);
+    if (c->pam_address[0] != '\0' && (strlen(c->pam_pin) != FORE_PIN_HEX ||
+                                      strspn(c->pam_pin, "0123456789abcdef") != FORE_PIN_HEX)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "pam-pin = '%s': must be the %d lower-case hex digits that 'foresee-pam "
+                    "--print-pin' prints",
+                    c->pam_pin, FORE_PIN_HEX);
         return false;
     }
     if (c->tcti[0] == '\0' && c->store_key_file[0] == '\0') {
