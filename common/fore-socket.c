@@ -119,7 +119,7 @@ int fore_connect(const char *address, GError **error)
 static bool clear_stale(const char *path, const struct sockaddr_un *addr, GError **error)
 {
     struct stat st;
-    int fd, rc;
+    int fd, why;
 
     if (lstat(path, &st) != 0) {
         return true;
@@ -130,11 +130,11 @@ static bool clear_stale(const char *path, const struct sockaddr_un *addr, GError
         return false;
     }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    rc = fd >= 0 ? connect(fd, (const struct sockaddr *)addr, sizeof *addr) : -1;
+    why = fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 ? 0 : errno;
     if (fd >= 0) {
         close(fd);
     }
-    if (rc == 0) {
+    if (why != ECONNREFUSED) { /* connected, or alive but busy: EAGAIN is a full backlog */
         g_set_error(error, FORE_ERROR, FORE_ERROR_EXISTS, "another process is listening on '%s'",
                     path);
         return false;

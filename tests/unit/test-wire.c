@@ -337,6 +337,120 @@ static void test_rate_is_held(void)
     pair_done(&p);
 }
 
+/* --- a wire that is freed by the very callback it makes --- */
+
+static void free_and_stop(ForeWire *w, Pair *p)
+{
+    if (w == p->server) {
+        p->server = NULL;
+    } else {
+        p->client = NULL;
+    }
+    fore_wire_free(w);
+    p->replied = true;
+}
+
+static void free_on_ready(ForeWire *w, gpointer data)
+{
+    free_and_stop(w, data);
+}
+
+static void free_on_command(ForeWire *w, ForeCall *call, gpointer data)
+{
+    Pair *p = data;
+
+    p->kept = call;
+    free_and_stop(w, p);
+}
+
+static void free_on_event(ForeWire *w, const char *event, const json_t *d, gpointer data)
+{
+    free_and_stop(w, data);
+}
+
+static void free_on_closed(ForeWire *w, const GError *why, gpointer data)
+{
+    free_and_stop(w, data);
+}
+
+static void free_on_reply(ForeWire *w, const json_t *ret, const GError *error, gpointer data)
+{
+    free_and_stop(w, data);
+}
+
+static void check_free(bool tls, const ForeWireOps *server, const ForeWireOps *client,
+                       const char *command, unsigned timeout_ms, ForeWireReply reply)
+{
+    ForeWireConfig config = {.json = fore_json_limits_guest, .max_per_second = 1000};
+    Pair p;
+    ForeChannelConfig sc, cc;
+    int fds[2];
+
+    pair_init(&p);
+    sc = (ForeChannelConfig){tls ? FORE_CHANNEL_TLS_SERVER : FORE_CHANNEL_PLAIN, p.server_id};
+    cc = (ForeChannelConfig){tls ? FORE_CHANNEL_TLS_CLIENT : FORE_CHANNEL_PLAIN, p.client_id};
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    p.server = fore_wire_new(p.context, fds[0], &sc, FORE_WIRE_SERVER, &config, server, &p);
+    p.client = fore_wire_new(p.context, fds[1], &cc, FORE_WIRE_CLIENT, &config, client, &p);
+    fore_wire_execute(p.client, command, NULL, timeout_ms, reply, &p);
+    fore_wire_execute(p.client, "echo", NULL, 5000, reply, &p);
+    run_until(&p, &p.replied);
+    while (g_main_context_iteration(p.context, FALSE)) {
+        /* what was on its way finds nobody */
+    }
+    if (p.kept != NULL) {
+        fore_call_return(p.kept, NULL);
+    }
+    pair_done(&p);
+}
+
+static void test_freed_in_a_callback(void)
+{
+    static const ForeWireOps ready = {free_on_ready, on_command, NULL, server_closed},
+                             command = {NULL, free_on_command, NULL, server_closed},
+                             client_ready = {free_on_ready, NULL, on_event, client_closed},
+                             event = {NULL, NULL, free_on_event, client_closed},
+                             closed = {NULL, NULL, on_event, free_on_closed};
+
+    for (unsigned tls = 0; tls < 2; tls++) {
+        check_free(tls, &ready, &client_ops, "echo", 5000, NULL);
+        check_free(tls, &command, &client_ops, "echo", 5000, NULL);
+        check_free(tls, &server_ops, &client_ready, "echo", 5000, NULL);
+        check_free(tls, &server_ops, &event, "echo", 5000, NULL);
+        check_free(tls, &server_ops, &client_ops, "echo", 5000, free_on_reply);
+        check_free(tls, &server_ops, &client_ops, "keep", 0, free_on_reply);
+        /* the server goes as it is asked: the client's end tells its owner */
+        check_free(tls, &command, &closed, "echo", 5000, NULL);
+        check_free(tls, &command, &client_ops, "echo", 5000, free_on_reply);
+    }
+}
+
+/* A listener whose backlog is full is alive: its socket must not be taken away. */
+static void test_busy_listener_stays(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("foresee-wire-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "socket", NULL);
+    g_autofree char *address = g_strconcat("unix:", path, NULL);
+    g_autoptr(GError) error = NULL;
+    int fd = fore_listen(address, &error), waiting, again;
+
+    g_assert_no_error(error);
+    g_assert_cmpint(listen(fd, 0), ==, 0);
+    waiting = fore_connect(address, &error);
+    g_assert_no_error(error);
+    again = fore_listen(address, &error);
+    g_assert_cmpint(again, ==, -1);
+    g_assert_error(error, FORE_ERROR, FORE_ERROR_EXISTS);
+    g_clear_error(&error);
+    close(waiting);
+    close(fd);
+    again = fore_listen(address, &error); /* a leftover goes */
+    g_assert_no_error(error);
+    close(again);
+    unlink(path);
+    rmdir(dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -349,6 +463,8 @@ int main(int argc, char **argv)
     g_test_add_func("/common/wire/closing-answers-what-is-outstanding", test_closed_answers_all);
     g_test_add_func("/common/wire/hostile-lines-drop-the-peer", test_hostile_lines);
     g_test_add_func("/common/wire/silent-peer-meets-the-greeting-deadline", test_silent_peer);
+    g_test_add_func("/common/wire/any-callback-may-free-it", test_freed_in_a_callback);
+    g_test_add_func("/common/socket/busy-listener-keeps-its-socket", test_busy_listener_stays);
     g_test_add_func("/common/wire/rate-is-held-by-back-pressure", test_rate_is_held);
     return g_test_run();
 }
