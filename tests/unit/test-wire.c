@@ -104,6 +104,8 @@ static void on_reply(ForeWire *w, const json_t *ret, const GError *error, gpoint
 
     g_assert_true((ret == NULL) != (error == NULL));
     p->replied = true;
+    json_decref(p->ret);
+    g_clear_error(&p->failed);
     p->ret = ret ? json_deep_copy(ret) : NULL;
     p->failed = error ? g_error_copy(error) : NULL;
 }
