@@ -38,6 +38,15 @@ typedef struct {
     double wanted[FORE_RES_N];    /* by the target, on the grid */
 } ForeTick;
 
+/* How much less was wanted lately: the most that was wanted in the newest shrink-hold, in slots of
+ * a 16th of it, so that the window ends at most one slot late and never early. */
+#define FORE_SLACK_SLOTS 16
+typedef struct {
+    uint64_t since_ns; /* less than what there is has been wanted since; 0: it is not */
+    uint64_t slot[FORE_SLACK_SLOTS + 2]; /* which slot this place holds, counted from time 0 */
+    double peak[FORE_SLACK_SLOTS + 2];
+} ForeSlack;
+
 struct ForeLoop {
     char vm[FORE_NAME_MAX + 1];
     ForePolicy policy;
@@ -64,9 +73,8 @@ struct ForeLoop {
     uint64_t truth_after_ns; /* older reports do not know what was sent last: no proof of absence */
 
     ForeBackoff grow_backoff, release_backoff;
-    uint64_t grown_ns[FORE_RES_N];   /* newest growth came online; 0: never */
-    uint64_t below_ns[FORE_RES_N];   /* wanted < current since; 0: it is not */
-    double below_peak[FORE_RES_N];   /* most wanted since then */
+    uint64_t grown_ns[FORE_RES_N]; /* newest growth came online; 0: never */
+    ForeSlack slack[FORE_RES_N];
     double leads_s[FORE_LOOP_LEADS]; /* ring of measured ask-to-online times */
     unsigned leads_head, leads_n;
     uint64_t step_ns; /* of the newest forecast */

@@ -68,7 +68,7 @@ static bool is_fresh(const ForeLoop *loop, uint64_t mono_ns)
 
 static void forget_slack(ForeLoop *loop)
 {
-    memset(loop->below_ns, 0, sizeof loop->below_ns);
+    memset(loop->slack, 0, sizeof loop->slack);
 }
 
 static bool read_actual(ForeLoop *loop, const ForeUsage *usage, ForeTick *tick, ForeActions *out)
@@ -245,19 +245,46 @@ static void form_target(ForeLoop *loop, ForeTick *tick)
 
 /* --- allocate or release --- */
 
+static uint64_t slot_ns(const ForeLoop *loop)
+{
+    return MAX(loop->policy.shrink_hold_ns / FORE_SLACK_SLOTS, 1);
+}
+
+static void note_wanted(const ForeLoop *loop, ForeSlack *slack, double wanted)
+{
+    uint64_t slot = loop->now_ns / slot_ns(loop);
+    unsigned at = slot % G_N_ELEMENTS(slack->slot);
+
+    slack->peak[at] = slack->slot[at] == slot ? MAX(slack->peak[at], wanted) : wanted;
+    slack->slot[at] = slot;
+}
+
+/* The most that was wanted in the newest shrink-hold. */
+static double most_wanted(const ForeLoop *loop, const ForeSlack *slack)
+{
+    uint64_t slot = loop->now_ns / slot_ns(loop);
+    double most = 0;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(slack->slot); i++) {
+        if (slack->slot[i] + FORE_SLACK_SLOTS >= slot) {
+            most = MAX(most, slack->peak[i]);
+        }
+    }
+    return most;
+}
+
 /* Remember since when, and down to what, each resource could shrink. */
 static void watch_slack(ForeLoop *loop, const ForeTick *tick)
 {
     for (int r = 0; r < FORE_RES_N; r++) {
+        ForeSlack *slack = &loop->slack[r];
         bool below = tick->wanted[r] <= tick->left[r] - fore_target_unit(r) / 2;
         if (!below || loop->swapping || loop->frozen) {
-            loop->below_ns[r] = 0;
-        } else if (loop->below_ns[r] == 0) {
-            loop->below_ns[r] = MAX(loop->now_ns, 1);
-            loop->below_peak[r] = tick->wanted[r];
-        } else {
-            loop->below_peak[r] = MAX(loop->below_peak[r], tick->wanted[r]);
+            memset(slack, 0, sizeof *slack);
+            continue;
         }
+        slack->since_ns = slack->since_ns ? slack->since_ns : MAX(loop->now_ns, 1);
+        note_wanted(loop, slack, tick->wanted[r]);
     }
 }
 
@@ -280,11 +307,20 @@ static bool find_release(const ForeLoop *loop, const ForeTick *tick, double ret_
 {
     bool any = false;
 
+    /* A release under way would keep a growth waiting: not while anything wants more. */
     for (int r = 0; r < FORE_RES_N; r++) {
-        bool ready = loop->below_ns[r] &&
-                     loop->now_ns - loop->below_ns[r] >= loop->policy.shrink_hold_ns &&
-                     loop->below_peak[r] <= tick->left[r] - fore_target_unit(r) / 2;
-        ret_to[r] = ready ? loop->below_peak[r] : tick->left[r];
+        if (tick->wanted[r] >= tick->online[r] + fore_target_unit(r) / 2) {
+            return false;
+        }
+    }
+
+    for (int r = 0; r < FORE_RES_N; r++) {
+        const ForeSlack *slack = &loop->slack[r];
+        double most = most_wanted(loop, slack);
+        bool ready = slack->since_ns &&
+                     loop->now_ns - slack->since_ns >= loop->policy.shrink_hold_ns &&
+                     most <= tick->left[r] - fore_target_unit(r) / 2;
+        ret_to[r] = ready ? most : tick->left[r];
         any |= ready;
     }
     return any;
@@ -352,7 +388,6 @@ static void decide(ForeLoop *loop, const ForeTick *tick, ForeActions *out)
         wait(loop, "the last release failed", loop->release_backoff.until_ns);
     } else if (release) {
         fore_plan_release(loop, tick->left, release_to, out);
-        forget_slack(loop);
     } else {
         say(loop, "steady: capacity fits the target");
     }
