@@ -26,7 +26,7 @@ import forestack
 ROOT = forelab.ROOT
 
 POLICY = dict(mode="observe", max_vcpus=4, max_memory="1280MiB", utilisation_vcpu="1.0", utilisation_memory="0.9",
-              shrink_hold="8s", cooldown="1s", denial_hold="5s", quantile="p95")
+              shrink_hold="10s", cooldown="1s", denial_hold="5s", quantile="p95")
 TRAIN_SEED = 11
 MIB = 1 << 20
 
@@ -246,16 +246,13 @@ class Demo:
 
     def enforce(self, name, forecaster):
         self.stack.set(self.guest, mode="enforce", forecaster=forecaster)
+        self.guest.truth.wait(lambda r: r["online"] == 1, 120, "one vCPU online, where each run begins")
         self.say(f"enforce, forecaster={forecaster}: {self.options.bursts} bursts")
         run = Run(self, name, self.options.seed, self.options.bursts)
         self.runs[name] = run
         hit, of = in_time(run.bursts)
         self.say(f"{name}: capacity online before the demand in {hit} of {of} bursts; under-provisioned "
                  f"{run.under_s:.1f} s, slack {run.slack:.2f}")
-        self.wait_shrunk()
-
-    def wait_shrunk(self, timeout_s=60):
-        return self.guest.truth.wait(lambda r: r["online"] == 1, timeout_s, "one vCPU online again")
 
     def tamper(self):
         """Grow, tamper, ask for more: denied, and nothing is lost; then the load ends and it is released."""
@@ -277,9 +274,9 @@ class Demo:
         self.denied[0]["kept"] = after["online"]
         self.say(f"the guest keeps what it had: {after['online']} vCPUs online")
         truth.command("stop")
-        self.wait_shrunk(90)
+        less = truth.wait(lambda r: r["online"] < after["online"], 120, "a release after the load")
         event = self.events.wait("LEDGER", 60, mark, lambda d: d["state"] == "released" and d["resource"] == "vcpu")
-        self.say("the load is over: released to 1 vCPU", event["host_ns"])
+        self.say(f"the load is over: released to {less['online']} vCPUs", event["host_ns"])
         self.released = [{"at": round(self.teller.at(e["host_ns"]), 3), **{k: e["data"][k] for k in
                          ("resource", "from", "to")}} for e in self.events.of("LEDGER")
                          if e["data"]["state"] == "released"]
