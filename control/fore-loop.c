@@ -489,6 +489,9 @@ void fore_loop_step(ForeLoop *loop, const ForeEvent *event, uint64_t now_ns,
         break;
     case FORE_EVENT_RELEASED:
         fore_plan_on_released(loop, event, ret_actions);
+        if (!event->ok) {
+            forget_slack(loop); /* what the guest could not give it is not asked for each second */
+        }
         break;
     case FORE_EVENT_CAPACITY:
         on_capacity(loop, event, ret_actions);
