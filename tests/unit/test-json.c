@@ -144,6 +144,7 @@ static void test_size_counts_not_nul(void)
     g_autoptr(json_t) value = fore_json_parse("{}garbage", 2, &fore_json_limits_peer, &err);
 
     g_assert_no_error(err);
+    g_assert_nonnull(value);
     g_assert_null(fore_json_parse("{}\0{}", 5, &fore_json_limits_peer, &err));
     g_assert_error(err, FORE_ERROR, FORE_ERROR_INVALID);
 }
