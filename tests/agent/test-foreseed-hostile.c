@@ -59,6 +59,7 @@ static void test_qmp_gone(void)
     foreseed_test_wait_state(rig->t, "web1", "unreachable");
     source = source_of(rig->t, "web1", "qmp");
     g_assert_false(json_is_true(json_object_get(source, "ok")));
+    g_assert_cmpstr(json_string_value(json_object_get(source, "reason")), !=, "");
     WAIT_FOR(rig->t, fore_test_qmp_has_client(qmp));
     foreseed_test_wait_state(rig->t, "web2", "ok"); /* the others go on */
     fore_test_qmp_listen(rig->qmp, true);

@@ -56,8 +56,8 @@ static void test_growth_in_order(void)
     g_assert_cmpint(json_integer_value(json_object_get(event, "vcpus")), ==, 4);
     wait_ledger(rig, "vcpu", "online");
     wait_vcpus(rig, 4);
-    rig_assert_order(rig, "pam:begin", "sea:sea-attest", "pam:finish", "sea:sea-grant",
-                     "qmp:device_add", "qmp:device_add", "qmp:device_add", NULL);
+    rig_assert_order(rig, RIG_ORDER("pam:begin", "sea:sea-attest", "pam:finish", "sea:sea-grant",
+                                    "qmp:device_add", "qmp:device_add", "qmp:device_add"));
     g_assert_cmpuint(fore_test_qmp_added(rig->qmp), ==, 3);
     g_assert_cmpint(capacity_of(rig->t, "vcpus-online"), ==, 4);
     /* what the PAM was told: the plan's totals, the evidence, and the key of the guest's channel */
@@ -75,7 +75,7 @@ static void test_memory_growth(void)
 
     test_sea_load(rig->sea, 0.1, 0, 480 * RIG_MIB); /* 32 MiB are left of 512 */
     wait_ledger(rig, "mem", "online");
-    rig_assert_order(rig, "sea:sea-grant", "qmp:qom-set", NULL);
+    rig_assert_order(rig, RIG_ORDER("sea:sea-grant", "qmp:qom-set"));
     g_assert_cmpuint(fore_test_qmp_vmem(rig->qmp), >=, 128 * RIG_MIB);
     g_assert_cmpuint(fore_test_qmp_vmem(rig->qmp) % (128 * RIG_MIB), ==, 0);
     g_assert_cmpuint(fore_test_qmp_added(rig->qmp), ==, 0);

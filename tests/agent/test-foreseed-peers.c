@@ -422,22 +422,18 @@ unsigned rig_count(const Rig *rig, const char *what)
     return n;
 }
 
-void rig_assert_order(const Rig *rig, ...)
+void rig_assert_order(const Rig *rig, const char *const *what)
 {
-    va_list args;
     unsigned from = 0;
-    const char *what;
 
-    va_start(args, rig);
-    while ((what = va_arg(args, const char *)) != NULL) {
-        int at = rig_index(rig, what, from);
+    for (; *what != NULL; what++) {
+        int at = rig_index(rig, *what, from);
         if (at < 0) {
             for (guint i = 0; i < rig->timeline->len; i++) {
                 g_printerr("# %u %s\n", i, (const char *)rig->timeline->pdata[i]);
             }
-            g_error("'%s' is missing after place %u of the timeline", what, from);
+            g_error("'%s' is missing after place %u of the timeline", *what, from);
         }
         from = (unsigned)at + 1;
     }
-    va_end(args);
 }

@@ -75,7 +75,8 @@ void rig_policy(Rig *rig, const char *policy); /* vm-set */
 int rig_index(const Rig *rig, const char *what, unsigned from);
 unsigned rig_count(const Rig *rig, const char *what);
 /** rig_assert_order: these happened in this order (NULL-terminated); others may lie between */
-void rig_assert_order(const Rig *rig, ...) G_GNUC_NULL_TERMINATED;
+void rig_assert_order(const Rig *rig, const char *const *what);
+#define RIG_ORDER(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 TestSea *test_sea_new(GMainContext *context, const char *path, ForeTestQmp *qmp,
                       GPtrArray *timeline);

@@ -14,8 +14,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define LONGEST 60000 /* fits a socket's buffer: nothing here may block */
-#define COMMANDS  3
+#define LONGEST  60000 /* fits a socket's buffer: nothing here may block */
+#define COMMANDS 3
 
 typedef struct {
     bool closed;
