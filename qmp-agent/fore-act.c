@@ -207,6 +207,7 @@ static void on_grant_taken(ForeWire *wire, const json_t *ret, const GError *erro
         fail_all(grow, why);
         return;
     }
+    vm->grant_taken = true;
     grow->busy = (vm->entry_of[FORE_RES_VCPU] != 0) + (vm->entry_of[FORE_RES_MEM] != 0);
     if (grow->busy == 0) {
         grow_free(grow);
@@ -248,7 +249,7 @@ static void start_grow(ForeVm *vm, const ForePlan *plan)
         fail_all(grow, "foreseed:no-grant-in-hand");
         return;
     }
-    if (vm->grant_plan != plan->id) {
+    if (vm->grant_plan != plan->id && vm->grant_taken) {
         /* Within totals granted before: the SEA holds that grant already. */
         on_grant_taken(NULL, json_null(), NULL, vm);
         return;
@@ -363,6 +364,7 @@ static void on_attested(ForeVm *vm, const ForeGrantRef *ref, const json_t *answe
         g_free(vm->grant);
         vm->grant = g_strdup(grant);
         vm->grant_plan = ref->plan_id;
+        vm->grant_taken = false;
         fore_agent_emit(vm->agent, vm, "GRANT",
                         json_pack("{s:I,s:I,s:I}", "plan", (json_int_t)ref->plan_id, "vcpus",
                                   (json_int_t)ref->vcpus, "memory-bytes",

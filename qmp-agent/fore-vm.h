@@ -76,6 +76,7 @@ typedef struct ForeVm {
     uint64_t verdict_ns; /* when it came */
     char *grant;         /* newest grant (JWS) and the plan it is for */
     uint64_t grant_plan;
+    bool grant_taken;              /* the SEA said yes to it: without that nothing is plugged */
     struct ForeGrow *grow;         /* the growth or release under way, or NULL (fore-act.c) */
     uint64_t entry_of[FORE_RES_N]; /* ledger entries of the plan under way; 0 = none */
     uint64_t entry_plan;

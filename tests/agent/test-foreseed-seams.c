@@ -136,6 +136,22 @@ static void test_a_guest_cannot_fill_the_log(void)
     g_assert_cmpuint(kept, <=, 61);
 }
 
+/* Without the SEA's yes nothing is plugged: also not by the next plan, on the same verdict. */
+static void test_refused_grant_plugs_nothing_later(void)
+{
+    g_autoptr(Rig) rig = rig_new("cooldown=0s");
+
+    rig->sea->refuses_grants = true;
+    test_sea_load(rig->sea, 1, 3, 100 * RIG_MIB);
+    for (unsigned i = 0; i < 3; i++) {
+        foreseed_test_event(rig->t, "LEDGER", "state", "failed");
+        g_assert_cmpuint(rig_count(rig, "qmp:device_add"), ==, 0);
+        test_sea_load(rig->sea, 1, i % 2 ? 3 : 2, 100 * RIG_MIB);
+    }
+    rig->sea->refuses_grants = false;
+    WAIT_FOR(rig->t, test_sea_vcpus(rig->sea) > 1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -146,5 +162,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/seams/attest-asks-for-no-grant", test_attest_asks_for_no_grant);
     g_test_add_func("/agent/seams/removal-ends-an-enrolment", test_removed_while_enrolling);
     g_test_add_func("/agent/seams/guest-cannot-fill-the-log", test_a_guest_cannot_fill_the_log);
+    g_test_add_func("/agent/seams/refused-grant-plugs-nothing-later",
+                    test_refused_grant_plugs_nothing_later);
     return g_test_run();
 }
