@@ -326,7 +326,7 @@ bool fore_sea_hotplug_hold(const char *sysfs_root, GError **error)
     if (!write_attr(sysfs_root, attr, "offline", &err)) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
                     "new memory comes online without a grant (%s); boot with "
-                    "memhp_default_state=offline",
+                    "memhp_default_state=offline maxcpus=N, N the vCPUs at boot",
                     err->message);
         return false;
     }

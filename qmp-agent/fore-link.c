@@ -203,14 +203,14 @@ void fore_link_execute(ForeLink *link, const char *command, json_t *arguments, u
     link->refusals = g_slist_prepend(link->refusals, refusal);
 }
 
-void fore_link_reset(ForeLink *link)
+void fore_link_reset(ForeLink *link, const char *why)
 {
-    g_autoptr(GError) why = NULL;
+    g_autoptr(GError) error = NULL;
 
     if (link->wire == NULL) {
         return;
     }
-    why = g_error_new(FORE_ERROR, FORE_ERROR_CLOSED, "connection to '%s' was reset by us",
-                      link->address);
-    fore_wire_drop(link->wire, why); /* who waits for an answer learns that none will come */
+    error =
+        g_error_new(FORE_ERROR, FORE_ERROR_CLOSED, "'%s' was hung up on: %s", link->address, why);
+    fore_wire_drop(link->wire, error); /* who waits for an answer learns that none will come */
 }

@@ -35,5 +35,5 @@ const char *fore_link_peer_pin(const ForeLink *link);
  * the loop */
 void fore_link_execute(ForeLink *link, const char *command, json_t *arguments, unsigned timeout_ms,
                        ForeWireReply reply, gpointer data);
-/** fore_link_reset: drop the connection and make a new one (the peer misbehaved) */
-void fore_link_reset(ForeLink *link);
+/** fore_link_reset: drop the connection and make a new one; @why: what the peer did, for people */
+void fore_link_reset(ForeLink *link, const char *why);

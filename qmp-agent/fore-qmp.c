@@ -265,7 +265,7 @@ static void on_checked(ForeQmp *qmp, const GError *error, gpointer data)
     qmp->misses = missed ? qmp->misses + 1 : 0;
     if (qmp->misses >= MISSES) {
         qmp->misses = 0;
-        fore_link_reset(qmp->link);
+        fore_link_reset(qmp->link, "QEMU does not answer; is it stopped?");
     }
 }
 
@@ -438,7 +438,7 @@ void fore_qmp_set_vmem(ForeQmp *qmp, uint64_t bytes, unsigned timeout_ms, ForeQm
 static void on_first_truth(ForeQmp *qmp, const GError *error, gpointer data)
 {
     if (error != NULL) {
-        fore_link_reset(qmp->link);
+        fore_link_reset(qmp->link, error->message);
         return;
     }
     qmp->up = true;

@@ -63,7 +63,7 @@ static bool may_log(ForeVm *vm)
 static void refuse_report(ForeVm *vm, const char *why)
 {
     fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why), may_log(vm));
-    fore_link_reset(vm->sea);
+    fore_link_reset(vm->sea, why);
 }
 
 /* Demand is counted as capacity is: with what the guest's kernel keeps for itself.  Measured only
@@ -446,7 +446,7 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
     g_autofree ForeEvent *event = g_new0(ForeEvent, 1);
 
     if (fore_link_is_up(vm->sea) && now_ns > vm->sea_heard_ns + SEA_SILENT_NS) {
-        fore_link_reset(vm->sea);
+        fore_link_reset(vm->sea, "the SEA says nothing");
     }
     if (vm->grow == NULL) { /* what is under way looks for itself */
         fore_qmp_check(vm->qmp);

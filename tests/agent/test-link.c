@@ -35,7 +35,7 @@ static void on_event(ForeLink *link, const char *event, const json_t *ev_data, g
 
     c->events++;
     if (c->reset_on_event) {
-        fore_link_reset(link);
+        fore_link_reset(link, "test");
     }
 }
 
@@ -162,7 +162,7 @@ static void test_reset_answers(void)
     WAIT_FOR(c, c->ups == 1);
     fore_test_qmp_swallow(c->server, "query-status");
     fore_link_execute(c->link, "query-status", NULL, 600000, on_reply, c);
-    fore_link_reset(c->link);
+    fore_link_reset(c->link, "test");
     WAIT_FOR(c, c->replies == 1);
     g_assert_error(c->error, FORE_ERROR, FORE_ERROR_CLOSED);
     WAIT_FOR(c, c->ups == 2);
@@ -183,8 +183,8 @@ static void test_reset_from_an_event(void)
     g_assert_cmpuint(c->events, ==, 1);
     g_assert_cmpuint(c->replies, ==, 1);
     g_assert_error(c->error, FORE_ERROR, FORE_ERROR_CLOSED);
-    fore_link_reset(c->link);
-    fore_link_reset(c->link); /* down already: nothing more to drop */
+    fore_link_reset(c->link, "test");
+    fore_link_reset(c->link, "test"); /* down already: nothing more to drop */
     WAIT_FOR(c, c->ups == 3);
 }
 

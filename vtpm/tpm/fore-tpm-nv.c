@@ -183,7 +183,7 @@ bool fore_tpm_unseal(ForeTpm *tpm, GBytes *blob, GBytes **ret_secret, GError **e
     if (rc != TSS2_RC_SUCCESS && fore_tpm_code(rc) & TPM2_RC_FMT1) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
                     "TPM '%s' refuses the sealed blob (0x%x): it was sealed by another TPM, or is "
-                    "damaged; seal the secret again",
+                    "damaged; use the TPM that sealed it",
                     tpm->tcti_name, rc);
         return false;
     }
