@@ -36,6 +36,7 @@ typedef struct {
     double online[FORE_RES_N];    /* what growth is measured against */
     double left[FORE_RES_N];      /* what a release is measured against (memory: plugged too) */
     double wanted[FORE_RES_N];    /* by the target, on the grid */
+    double calm[FORE_RES_N];      /* the same, up to the longest horizon of the forecast */
 } ForeTick;
 
 /* How much less was wanted lately: the most that was wanted in the newest shrink-hold, in slots of

@@ -240,6 +240,12 @@ static void form_target(ForeLoop *loop, ForeTick *tick)
         x->target[r] =
             fore_target_combine(x->forecast_term[r], x->adjustment[r], x->reactive_term[r]);
         tick->wanted[r] = fore_target_capacity(&loop->policy, r, x->target[r]);
+        tick->calm[r] = tick->wanted[r];
+        if (tick->forecast) {
+            double far = tick->forecast->peak[r][FORE_N_HORIZON - 1][q];
+            double most = fore_target_combine(far, x->adjustment[r], x->reactive_term[r]);
+            tick->calm[r] = MAX(tick->wanted[r], fore_target_capacity(&loop->policy, r, most));
+        }
     }
 }
 
@@ -259,14 +265,14 @@ static void note_wanted(const ForeLoop *loop, ForeSlack *slack, double wanted)
     slack->slot[at] = slot;
 }
 
-/* The most that was wanted in the newest shrink-hold. */
-static double most_wanted(const ForeLoop *loop, const ForeSlack *slack)
+/* The most that was wanted in the newest @slots of FORE_SLACK_SLOTS of a shrink-hold. */
+static double most_wanted(const ForeLoop *loop, const ForeSlack *slack, unsigned slots)
 {
     uint64_t slot = loop->now_ns / slot_ns(loop);
     double most = 0;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(slack->slot); i++) {
-        if (slack->slot[i] + FORE_SLACK_SLOTS >= slot) {
+        if (slack->slot[i] + slots >= slot) {
             most = MAX(most, slack->peak[i]);
         }
     }
@@ -303,6 +309,31 @@ static bool find_growth(const ForeLoop *loop, const ForeTick *tick, double ret_t
     return any;
 }
 
+/*
+ * Without a forecast only a whole hold tells that demand will not be back at once.  One that is
+ * used and sees nothing up to its longest horizon tells it sooner: then a quarter of the hold is
+ * enough.
+ */
+static bool may_release(const ForeLoop *loop, const ForeTick *tick, ForeResource r, double *ret_to)
+{
+    const ForeSlack *slack = &loop->slack[r];
+    double limit = tick->left[r] - fore_target_unit(r) / 2;
+    uint64_t hold_ns = loop->policy.shrink_hold_ns;
+    uint64_t below_ns = slack->since_ns ? loop->now_ns - slack->since_ns : 0;
+    double whole = most_wanted(loop, slack, FORE_SLACK_SLOTS);
+    double quarter = MAX(most_wanted(loop, slack, FORE_SLACK_SLOTS / 4), tick->calm[r]);
+
+    if (!slack->since_ns) {
+        return false;
+    }
+    if (tick->forecast && below_ns >= hold_ns / 4 && quarter <= limit) {
+        *ret_to = quarter;
+        return true;
+    }
+    *ret_to = whole;
+    return below_ns >= hold_ns && whole <= limit;
+}
+
 static bool find_release(const ForeLoop *loop, const ForeTick *tick, double ret_to[FORE_RES_N])
 {
     bool any = false;
@@ -315,11 +346,8 @@ static bool find_release(const ForeLoop *loop, const ForeTick *tick, double ret_
     }
 
     for (int r = 0; r < FORE_RES_N; r++) {
-        const ForeSlack *slack = &loop->slack[r];
-        double most = most_wanted(loop, slack);
-        bool ready = slack->since_ns &&
-                     loop->now_ns - slack->since_ns >= loop->policy.shrink_hold_ns &&
-                     most <= tick->left[r] - fore_target_unit(r) / 2;
+        double most;
+        bool ready = may_release(loop, tick, r, &most);
         ret_to[r] = ready ? most : tick->left[r];
         any |= ready;
     }

@@ -672,7 +672,8 @@ static void test_shrink(Rig *rig)
     expect_journal(rig, FORE_RES_VCPU, FORE_LEDGER_RELEASED);
     expect_journal(rig, FORE_RES_MEM, FORE_LEDGER_RELEASED);
     g_assert_cmpfloat(fore_ledger_charge(rig->ledger, "vm", FORE_RES_VCPU), ==, 2);
-    /* The hold slides: the rest goes once that peak is a hold ago, not a whole hold after the release. */
+    /* The hold slides: the rest goes once that peak is a hold ago, not a whole hold after the
+     * release. */
     ticks(rig, 4, 0.5, 100);
     tick(rig, 0.5, 100);
     plan = *expect(rig, FORE_ACTION_RELEASE);
@@ -681,6 +682,46 @@ static void test_shrink(Rig *rig)
     set_all(rig, 1, 512);
     result(rig, FORE_EVENT_RELEASED, plan.id, true, "");
     ticks(rig, 40, 0, 0);
+}
+
+/* A forecast that sees nothing coming releases after a quarter of the hold; one that does, after
+ * all of it. */
+static void test_shrink_foreseen(Rig *rig)
+{
+    ForePlan plan;
+
+    grow(rig, 3, 1000);
+    ticks(rig, 5, 3, 1000);
+    for (unsigned i = 0; i < 2; i++) {
+        predict(rig, 0.4, 90);
+        tick(rig, 0.4, 90);
+        expect_none(rig, FORE_ACTION_RELEASE);
+    }
+    predict(rig, 0.4, 90);
+    tick(rig, 0.4, 90);
+    plan = *expect(rig, FORE_ACTION_RELEASE);
+    g_assert_cmpuint(plan.vcpus, ==, 1);
+}
+
+static void test_shrink_unforeseen(Rig *rig)
+{
+    ForePlan plan;
+
+    grow(rig, 3, 1000);
+    ticks(rig, 5, 3, 1000);
+    for (unsigned i = 0; i < 9; i++) {
+        predict(rig, 0.4, 90);
+        for (unsigned q = 0; q < FORE_N_QUANTILE; q++) { /* back within the longest horizon */
+            rig->forecast.peak[FORE_RES_VCPU][FORE_N_HORIZON - 1][q] = 2.6;
+            rig->forecast.peak[FORE_RES_MEM][FORE_N_HORIZON - 1][q] = 1000.0 * MIB;
+        }
+        tick(rig, 0.4, 90);
+        if (i < 8) {
+            expect_none(rig, FORE_ACTION_RELEASE);
+        }
+    }
+    plan = *expect(rig, FORE_ACTION_RELEASE);
+    g_assert_cmpuint(plan.vcpus, ==, 1);
 }
 
 static void test_shrink_in_recommend(Rig *rig)
@@ -1089,6 +1130,8 @@ static const Case cases[] = {
     {"mode-change-cancels-the-question", test_mode_change_cancels},
     {"bad-policy-is-refused", test_bad_policy},
     {"release-waits-for-its-hold-and-keeps-the-peak", test_shrink},
+    {"a-forecast-of-calm-shortens-the-hold", test_shrink_foreseen},
+    {"a-forecast-of-more-keeps-the-hold", test_shrink_unforeseen},
     {"release-is-recommended-too", test_shrink_in_recommend},
     {"missing-data-never-shrinks", test_missing_data},
     {"absurd-data-changes-nothing", test_absurd_data},
