@@ -26,7 +26,7 @@ import forestack
 ROOT = forelab.ROOT
 
 POLICY = dict(mode="observe", max_vcpus=4, max_memory="1280MiB", utilisation_vcpu="1.0", utilisation_memory="0.9",
-              shrink_hold="10s", cooldown="1s", denial_hold="5s", quantile="p95")
+              shrink_hold="8s", cooldown="1s", denial_hold="5s", quantile="p95")
 TRAIN_SEED = 11
 MIB = 1 << 20
 
