@@ -35,7 +35,7 @@ static const char description[] =
     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
     "  status                           the daemon, its store, model and PAM\n"
     "  doctor                           look at this machine and say what is missing\n"
-    "  pam pin | nodes | enroll-node | learn | set-reference | release   operate the PAM\n"
+    "  pam pin | nodes | enroll-node | learn | set-reference | release | forget   operate the PAM\n"
     "\n"
     "See foresee(1).\n";
 

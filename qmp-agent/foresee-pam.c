@@ -162,10 +162,12 @@ static int print_own_pin(ForeCli *cli)
     return CLI_OK;
 }
 
-static int release(ForeCli *cli, const char *id)
+/* release: a failure is forgiven; forget: the enrolment itself goes, so that other keys may be
+ * enrolled. */
+static int by_id(ForeCli *cli, const char *command, const char *id)
 {
     int code;
-    g_autoptr(json_t) ret = call_pam(cli, "release", json_pack("{s:s}", "id", id), &code);
+    g_autoptr(json_t) ret = call_pam(cli, command, json_pack("{s:s}", "id", id), &code);
 
     return ret != NULL ? CLI_OK : code;
 }
@@ -189,11 +191,11 @@ int fore_cli_pam(ForeCli *cli, int argc, char **argv)
     if (strcmp(verb, "set-reference") == 0 && argc == 3) {
         return set_reference(cli, argv[2]);
     }
-    if (strcmp(verb, "release") == 0 && argc == 3) {
-        return release(cli, argv[2]);
+    if ((strcmp(verb, "release") == 0 || strcmp(verb, "forget") == 0) && argc == 3) {
+        return by_id(cli, verb, argv[2]);
     }
     return fore_cli_usage(
         "'pam %s' is not known or has other arguments: pin, nodes, enroll-node ID ..., learn "
-        "vm|node ID, set-reference FILE, release ID",
+        "vm|node ID, set-reference FILE, release ID, forget ID",
         verb);
 }
