@@ -27,14 +27,15 @@ static void on_end(GObject *source, GAsyncResult *result, gpointer data)
     last.done = true;
 }
 
-static GSubprocess *start(const char *socket, const char *words)
+/* The end comes in @last. */
+static void start(const char *socket, const char *words)
 {
     g_autofree char *line = g_strdup_printf("%s %s", g_getenv("FORE_FORESEE"), words);
     g_autoptr(GSubprocessLauncher) launcher =
         g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
     g_auto(GStrv) argv = NULL;
     g_autoptr(GError) error = NULL;
-    GSubprocess *p;
+    g_autoptr(GSubprocess) p = NULL;
 
     g_assert_true(g_shell_parse_argv(line, NULL, &argv, &error));
     g_subprocess_launcher_setenv(launcher, "FORESEE_SOCKET", socket, TRUE);
@@ -44,13 +45,11 @@ static GSubprocess *start(const char *socket, const char *words)
     p = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv, &error);
     g_assert_no_error(error);
     g_subprocess_communicate_utf8_async(p, NULL, NULL, on_end, NULL);
-    return p;
 }
 
 static void run(ForeseedTest *t, const char *words, int code)
 {
-    g_autoptr(GSubprocess) p = start(t->control, words);
-
+    start(t->control, words);
     WAIT_FOR(t, last.done);
     if (last.code != code) {
         g_error("foresee %s: exit code %d, not %d: %s%s", words, last.code, code, last.out,
@@ -186,8 +185,8 @@ static void test_attesting(void)
 static void test_following(void)
 {
     g_autoptr(Rig) rig = rig_new("mode=observe");
-    g_autoptr(GSubprocess) p = start(rig->t->control, "events --follow");
 
+    start(rig->t->control, "events --follow");
     foreseed_test_event(rig->t, "FORECAST", "name", "web1");
     foreseed_test_event(rig->t, "FORECAST", "name", "web1");
     g_assert_cmpint(foreseed_test_stop(rig->t), ==, 0);
@@ -219,11 +218,11 @@ static void test_operating(void)
 static void test_doctor(void)
 {
     g_autoptr(ForeseedTest) t = foreseed_test_new(NULL);
-    g_autoptr(GSubprocess) p = start(t->control, "--json doctor");
     g_autoptr(json_t) report = NULL;
     json_t *row;
     size_t i;
 
+    start(t->control, "--json doctor");
     WAIT_FOR(t, last.done);
     g_assert_true(last.code == DONE || last.code == NOT_AFFIRMED);
     report = json_loads(last.out, 0, NULL);
