@@ -378,8 +378,9 @@ static void test_full_disk(void)
     g_autofree char *filler = g_build_filename(state, "filler", NULL);
 
     g_assert_cmpint(g_mkdir(state, 0700), ==, 0);
-    /* In a mount namespace of this program's own, so that nothing outlives it.  In a chroot "/" is no mount
-     * point and cannot be made private (EINVAL); there the file system goes when it is unmounted below. */
+    /* In a mount namespace of this program's own, so that nothing outlives it.  In a chroot "/" is
+     * no mount point and cannot be made private (EINVAL); there the file system goes when it is
+     * unmounted below. */
     if (unshare(CLONE_NEWNS) != 0 ||
         (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 && errno != EINVAL) ||
         mount("foreseed-test", state, "tmpfs", MS_NOSUID | MS_NODEV, "size=2m,mode=0700") != 0) {

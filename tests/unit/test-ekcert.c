@@ -314,6 +314,16 @@ static void test_profile(void)
 #undef CASE
     for (unsigned k = 0; k < i; k++) {
         g_test_message("case %u", k);
+        /* OpenSSL 3.5 makes any certificate with extensions a v3 one when it signs: none to judge
+         * there. */
+        if (k == 0) {
+            X509 *v1 = make(&cases[k].cert, ek_rsa.pkey, ca, ca_key.pkey);
+            bool is_v1 = X509_get_version(v1) != X509_VERSION_3;
+            X509_free(v1);
+            if (!is_v1) {
+                continue;
+            }
+        }
         /* Certificate signing without CA is inconsistent: one of two reasons, by OpenSSL's view. */
         if (k == i - 1) {
             X509 *cert = make(&cases[k].cert, ek_rsa.pkey, ca, ca_key.pkey);
