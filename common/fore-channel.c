@@ -431,14 +431,3 @@ const char *fore_channel_peer_pin(const ForeChannel *ch)
 {
     return ch->tls != NULL ? fore_tls_peer_pin(ch->tls) : NULL;
 }
-
-int fore_channel_peer_uid(const ForeChannel *ch)
-{
-    struct ucred cred;
-    socklen_t size = sizeof cred;
-
-    if (ch->fd < 0 || getsockopt(ch->fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) != 0) {
-        return -1;
-    }
-    return (int)cred.uid;
-}

@@ -56,8 +56,6 @@ void fore_channel_close_after_flush(ForeChannel *ch);
 void fore_channel_pause(ForeChannel *ch, bool paused);
 /** fore_channel_peer_pin: 64 hex characters once ready; NULL for plain */
 const char *fore_channel_peer_pin(const ForeChannel *ch);
-/** fore_channel_peer_uid: uid of the peer of a Unix socket, or -1 */
-int fore_channel_peer_uid(const ForeChannel *ch);
 
 /**
  * fore_connect: non-blocking connect to "unix:PATH" or "tcp:HOST:PORT" (numeric or resolvable host)

@@ -85,9 +85,8 @@ class Observer:
         while not self._stop.wait(0.2):
             try:
                 vcpus, mem = self.guest.vcpus_plugged(), self.guest.memory_plugged()
-            except Exception as e:  # pylint: disable=broad-except  # the guest ends before its observer
-                self.ended = str(e)
-                return
+            except (forelab.LabError, OSError):
+                return  # the guest ends before its observer
             self.samples.append((time.monotonic_ns(), vcpus, mem))
 
     def first(self, after_ns, predicate):
