@@ -22,7 +22,7 @@
 
 const char *const fore_role_names[] = {"guest", "hypervisor", "switch", "storage"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_role_names) == FORE_ROLE_N);
-const char *const fore_verdict_names[] = {"none", "affirming", "contraindicated"};
+const char *const fore_verdict_names[] = {"none", "affirming", "warning", "contraindicated"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_verdict_names) == FORE_VERDICT_N);
 static const char *const node_reason_names[] = {
     "ok",           "silent",       "unreachable",    "attester-error",
@@ -125,10 +125,23 @@ void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
     }
 }
 
+/* How bad, from affirming to contraindicated. */
+static unsigned rank(ForeVerdict verdict)
+{
+    static const unsigned ranks[FORE_VERDICT_N] = {
+        [FORE_VERDICT_AFFIRMING] = 0,
+        [FORE_VERDICT_WARNING] = 1,
+        [FORE_VERDICT_NONE] = 2,
+        [FORE_VERDICT_CONTRAINDICATED] = 3,
+    };
+    return ranks[verdict];
+}
+
 void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason)
 {
-    if (result->verdict != FORE_VERDICT_CONTRAINDICATED) {
-        result->verdict = verdict; /* none takes an affirming verdict back */
+    /* Before the first reason the verdict is "none" because nothing was said yet. */
+    if (result->n_reasons == 0 || rank(verdict) > rank(result->verdict)) {
+        result->verdict = verdict;
     }
     if (result->n_reasons < FORE_PATHWAY_REASONS) {
         g_strlcpy(result->reasons[result->n_reasons++], reason, sizeof(result->reasons[0]));
@@ -315,15 +328,14 @@ void fore_node_result_settle(ForeNodeResult *result)
 
 ForeVerdict fore_pathway_verdict(const ForeNodeResult *results, size_t n)
 {
-    bool all = n > 0;
+    ForeVerdict worst = n > 0 ? FORE_VERDICT_AFFIRMING : FORE_VERDICT_NONE;
 
     for (size_t i = 0; i < n; i++) {
-        if (results[i].verdict == FORE_VERDICT_CONTRAINDICATED) {
-            return FORE_VERDICT_CONTRAINDICATED;
+        if (rank(results[i].verdict) > rank(worst)) {
+            worst = results[i].verdict;
         }
-        all = all && results[i].verdict == FORE_VERDICT_AFFIRMING;
     }
-    return all ? FORE_VERDICT_AFFIRMING : FORE_VERDICT_NONE;
+    return worst;
 }
 
 void fore_pathway_evidence(const ForeNodeResult *results, size_t n, char ret[65])
@@ -342,12 +354,15 @@ void fore_pathway_evidence(const ForeNodeResult *results, size_t n, char ret[65]
 }
 
 /* AR4SI trustworthiness claims (draft-ietf-rats-ar4si section 2.3): 2 and 3 affirm, 0 says nothing,
- * 33 "not recognised", 99 "cryptographic validation failed". */
+ * 32 warns, 33 "not recognised", 99 "cryptographic validation failed". */
 static json_t *trust_vector(const ForeNodeResult *r)
 {
     bool disproved = r->verdict == FORE_VERDICT_CONTRAINDICATED;
     int identity = r->quoted ? 2 : disproved ? 99 : 0;
-    int executables = r->verdict == FORE_VERDICT_AFFIRMING ? 3 : r->quoted && disproved ? 33 : 0;
+    int executables = r->verdict == FORE_VERDICT_AFFIRMING ? 3
+                      : r->verdict == FORE_VERDICT_WARNING ? 32
+                      : r->quoted && disproved             ? 33
+                                                           : 0;
 
     return json_pack("{s:i, s:i}", "instance-identity", identity, "executables", executables);
 }

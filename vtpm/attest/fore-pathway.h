@@ -35,6 +35,7 @@ ForeRole fore_role_from_name(const char *name);
 typedef enum {
     FORE_VERDICT_NONE,            /* nothing was proved, nothing was disproved */
     FORE_VERDICT_AFFIRMING,       /* proved */
+    FORE_VERDICT_WARNING,         /* proved, with an exception that the policy itself allows */
     FORE_VERDICT_CONTRAINDICATED, /* disproved: sticks until an operator releases it */
     FORE_VERDICT_N
 } ForeVerdict;
@@ -107,8 +108,8 @@ typedef struct {
 /** fore_node_result_init: verdict none, @reason its only reason (FORE_NODE_OK: no reason yet) */
 void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
                            ForeNodeReason reason);
-/** fore_node_result_add: one more reason and the verdict it implies; contraindicated outranks none
- */
+/** fore_node_result_add: one more reason and the verdict it implies; contraindicated outranks none,
+ * which outranks warning */
 void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason);
 
 /**
