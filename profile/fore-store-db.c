@@ -23,7 +23,7 @@ struct ForeDb {
 };
 #define KEY_ROOM 4096
 
-static const char schema[] =
+static const char schema_1[] =
     "CREATE TABLE vm(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
     "CREATE TABLE span(id INTEGER PRIMARY KEY, vm INTEGER NOT NULL, t0 INTEGER NOT NULL,"
     " t1 INTEGER NOT NULL, n INTEGER NOT NULL, wall BLOB NOT NULL, mono BLOB NOT NULL);"
@@ -36,7 +36,17 @@ static const char schema[] =
     "CREATE TABLE event(id INTEGER PRIMARY KEY AUTOINCREMENT, wall_ms INTEGER NOT NULL, vm TEXT,"
     " json TEXT NOT NULL);"
     "CREATE TRIGGER event_bound AFTER INSERT ON event"
-    " BEGIN DELETE FROM event WHERE id<=NEW.id-100000; END;"
+    " BEGIN DELETE FROM event WHERE id<=NEW.id-100000; END;";
+
+/* What version 2 adds. */
+static const char schema_2[] =
+    "CREATE TABLE anomaly(id INTEGER PRIMARY KEY AUTOINCREMENT, vm TEXT NOT NULL,"
+    " source TEXT NOT NULL, metric TEXT NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL,"
+    " score REAL NOT NULL, reason TEXT NOT NULL);"
+    "CREATE INDEX anomaly_time ON anomaly(t0, score);"
+    "CREATE INDEX anomaly_vm_time ON anomaly(vm, t0, score);"
+    "CREATE TRIGGER anomaly_bound AFTER INSERT ON anomaly"
+    " BEGIN DELETE FROM anomaly WHERE id<=NEW.id-100000; END;"
     "PRAGMA user_version=" G_STRINGIFY(FORE_DB_SCHEMA) ";";
 
 static const char *const sql_text[] = {
@@ -63,8 +73,21 @@ static const char *const sql_text[] = {
     [FORE_SQL_EACH] = "SELECT key,json FROM record WHERE kind=?1 ORDER BY key",
     [FORE_SQL_EVENT_ADD] = "INSERT INTO event(wall_ms,vm,json) VALUES(?1,?2,?3)",
     [FORE_SQL_EVENTS] = "SELECT id,wall_ms,vm,json FROM event WHERE id>?1 ORDER BY id LIMIT ?2",
+    [FORE_SQL_ANOMALY_PUT] = "INSERT INTO anomaly(id,vm,source,metric,t0,t1,score,reason)"
+                             " VALUES(?1,?2,?3,?4,?5,?6,?7,?8) ON CONFLICT(id) DO UPDATE SET"
+                             " vm=?2,source=?3,metric=?4,t0=?5,t1=?6,score=?7,reason=?8",
+    [FORE_SQL_ANOMALIES] = "SELECT id,vm,source,metric,t0,t1,score,reason FROM anomaly"
+                           " WHERE t0 BETWEEN ?1 AND ?2 AND score>=?3 ORDER BY t0 LIMIT ?4",
+    [FORE_SQL_ANOMALIES_OF] = "SELECT id,vm,source,metric,t0,t1,score,reason FROM anomaly"
+                              " WHERE t0 BETWEEN ?1 AND ?2 AND score>=?3 AND vm=?5"
+                              " ORDER BY t0 LIMIT ?4",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(sql_text) == FORE_SQL_N);
+
+const char *fore_db_sql(ForeSql which)
+{
+    return sql_text[which];
+}
 
 const char *fore_db_path(const ForeDb *db)
 {
@@ -286,7 +309,11 @@ static bool settle_schema(ForeDb *db, GError **error)
     }
     if (version == 0 &&
         (!exec(db, "PRAGMA application_id=" G_STRINGIFY(APPLICATION_ID), "marking it", error) ||
-         !exec(db, schema, "creating the tables", error))) {
+         !exec(db, schema_1, "creating the tables", error))) {
+        fore_db_rollback(db);
+        return false;
+    }
+    if (version < 2 && !exec(db, schema_2, "creating the tables", error)) {
         fore_db_rollback(db);
         return false;
     }

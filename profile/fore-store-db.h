@@ -12,30 +12,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FORE_DB_SCHEMA 1
+#define FORE_DB_SCHEMA 2
 
 typedef enum {
     FORE_SQL_BEGIN,
     FORE_SQL_COMMIT,
     FORE_SQL_ROLLBACK,
-    FORE_SQL_VM_ADD,    /* name */
-    FORE_SQL_VM_ID,     /* name -> id */
-    FORE_SQL_VMS,       /* -> name */
-    FORE_SQL_SPAN_ADD,  /* vm, t0, t1, n, wall, mono */
-    FORE_SQL_SPAN_SET,  /* t0, t1, n, wall, mono, id */
-    FORE_SQL_SPANS,     /* vm, from, to -> id, wall, mono */
-    FORE_SQL_CHUNK_SET, /* id, body */
-    FORE_SQL_CHUNKS,    /* id from, to -> id, body */
-    FORE_SQL_CHUNK_ALL, /* -> body, n of its span */
-    FORE_SQL_SPAN_ALL,  /* -> wall, mono, n */
-    FORE_SQL_NEWEST,    /* vm -> t1 of the latest span, or NULL */
-    FORE_SQL_TOTAL_ADD, /* samples, chunks, bytes */
-    FORE_SQL_TOTAL,     /* -> samples, chunks, bytes */
-    FORE_SQL_PUT,       /* kind, key, json */
-    FORE_SQL_DELETE,    /* kind, key */
-    FORE_SQL_EACH,      /* kind -> key, json */
-    FORE_SQL_EVENT_ADD, /* wall_ms, vm, json */
-    FORE_SQL_EVENTS,    /* after id, limit -> id, wall_ms, vm, json */
+    FORE_SQL_VM_ADD,      /* name */
+    FORE_SQL_VM_ID,       /* name -> id */
+    FORE_SQL_VMS,         /* -> name */
+    FORE_SQL_SPAN_ADD,    /* vm, t0, t1, n, wall, mono */
+    FORE_SQL_SPAN_SET,    /* t0, t1, n, wall, mono, id */
+    FORE_SQL_SPANS,       /* vm, from, to -> id, wall, mono */
+    FORE_SQL_CHUNK_SET,   /* id, body */
+    FORE_SQL_CHUNKS,      /* id from, to -> id, body */
+    FORE_SQL_CHUNK_ALL,   /* -> body, n of its span */
+    FORE_SQL_SPAN_ALL,    /* -> wall, mono, n */
+    FORE_SQL_NEWEST,      /* vm -> t1 of the latest span, or NULL */
+    FORE_SQL_TOTAL_ADD,   /* samples, chunks, bytes */
+    FORE_SQL_TOTAL,       /* -> samples, chunks, bytes */
+    FORE_SQL_PUT,         /* kind, key, json */
+    FORE_SQL_DELETE,      /* kind, key */
+    FORE_SQL_EACH,        /* kind -> key, json */
+    FORE_SQL_EVENT_ADD,   /* wall_ms, vm, json */
+    FORE_SQL_EVENTS,      /* after id, limit -> id, wall_ms, vm, json */
+    FORE_SQL_ANOMALY_PUT, /* id or NULL, vm, source, metric, from, to, score, reason */
+    FORE_SQL_ANOMALIES, /* from, to, score, limit -> id, vm, source, metric, from, to, score, reason
+                         */
+    FORE_SQL_ANOMALIES_OF, /* the same and vm */
     FORE_SQL_N
 } ForeSql;
 
@@ -72,6 +76,9 @@ bool fore_db_run(ForeDb *db, sqlite3_stmt *stmt, const char *doing, GError **err
  * Returns: 1 a row, 0 the end (the statement is reset), -1 @error (reset as well)
  */
 int fore_db_next(ForeDb *db, sqlite3_stmt *stmt, const char *doing, GError **error);
+
+/** fore_db_sql: the text of a statement, for a look at its plan */
+const char *fore_db_sql(ForeSql which);
 
 bool fore_db_begin(ForeDb *db, GError **error);
 /** fore_db_commit: durable when true; rolled back when false */

@@ -39,3 +39,5 @@ void fore_store_note(ForeStore *store, const GError *why);
 bool fore_store_ready(ForeStore *store, GError **error);
 /** fore_store_vm_id: row of @vm; 0 when the disk does not know it */
 bool fore_store_vm_id(ForeStore *store, const char *vm, int64_t *ret_id, GError **error);
+/** fore_store_run_write: run @stmt, a transaction of its own, and remember how the disk did */
+bool fore_store_run_write(ForeStore *store, sqlite3_stmt *stmt, const char *doing, GError **error);

@@ -30,8 +30,7 @@ static sqlite3_stmt *ready_to_write(ForeStore *store, ForeSql which, GError **er
     return fore_store_ready(store, error) ? fore_db_ready(store->db, which, error) : NULL;
 }
 
-/* Runs it and remembers how the disk did. */
-static bool run_write(ForeStore *store, sqlite3_stmt *stmt, const char *doing, GError **error)
+bool fore_store_run_write(ForeStore *store, sqlite3_stmt *stmt, const char *doing, GError **error)
 {
     g_autoptr(GError) why = NULL;
     bool ok = fore_db_run(store->db, stmt, doing, &why);
@@ -66,7 +65,7 @@ bool fore_store_put(ForeStore *store, const char *kind, const char *key, const c
     sqlite3_bind_text(stmt, 1, kind, -1, SQLITE_STATIC);
     sqlite3_bind_text(stmt, 2, key, -1, SQLITE_STATIC);
     sqlite3_bind_text(stmt, 3, json, -1, SQLITE_STATIC);
-    return run_write(store, stmt, "writing a record", error);
+    return fore_store_run_write(store, stmt, "writing a record", error);
 }
 
 bool fore_store_delete(ForeStore *store, const char *kind, const char *key, GError **error)
@@ -78,7 +77,7 @@ bool fore_store_delete(ForeStore *store, const char *kind, const char *key, GErr
     }
     sqlite3_bind_text(stmt, 1, kind, -1, SQLITE_STATIC);
     sqlite3_bind_text(stmt, 2, key, -1, SQLITE_STATIC);
-    return run_write(store, stmt, "deleting a record", error);
+    return fore_store_run_write(store, stmt, "deleting a record", error);
 }
 
 bool fore_store_each(ForeStore *store, const char *kind, ForeStoreRecord fn, gpointer data,
@@ -121,7 +120,8 @@ bool fore_store_event(ForeStore *store, int64_t wall_ms, const char *vm, const c
     sqlite3_bind_int64(stmt, 1, wall_ms);
     sqlite3_bind_text(stmt, 2, vm, -1, SQLITE_STATIC); /* NULL: of no VM */
     sqlite3_bind_text(stmt, 3, json, -1, SQLITE_STATIC);
-    return run_write(store, stmt, "writing an event", error); /* a trigger keeps the bound */
+    return fore_store_run_write(store, stmt, "writing an event",
+                                error); /* a trigger keeps the bound */
 }
 
 typedef struct {

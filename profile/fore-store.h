@@ -66,6 +66,37 @@ typedef void (*ForeStoreEvent)(int64_t id, int64_t wall_ms, const char *vm, cons
 bool fore_store_each_event(ForeStore *store, int64_t after_id, unsigned limit, ForeStoreEvent fn,
                            gpointer data, GError **error);
 
+/* An unusual stretch of one series.  Texts are borrowed: by the store while it is put, by the
+ * callee while it is told. */
+typedef struct {
+    int64_t id;                       /* 0: a new one; else the row that is replaced (it grew) */
+    const char *vm, *source, *metric; /* the series; @metric may be "" for a view over several */
+    int64_t from_ms, to_ms;           /* UTC ms; from <= to */
+    double score;                     /* 0..1, the highest within */
+    const char *reason;               /* in words, at most FORE_STORE_REASON_MAX bytes */
+} ForeStoreAnomaly;
+#define FORE_STORE_REASON_MAX 1023
+
+/**
+ * fore_store_anomaly_put: record it; durable (fsync) when the call returns
+ * @ret_id: NULL, or (out): its row, to replace it by when it goes on
+ * Errors: FORE_ERROR_INVALID (score, order of times, names), FORE_ERROR_LIMIT (reason too long),
+ *         FORE_ERROR_UNAVAILABLE (disk)
+ */
+bool fore_store_anomaly_put(ForeStore *store, const ForeStoreAnomaly *anomaly, int64_t *ret_id,
+                            GError **error);
+typedef void (*ForeStoreAnomalyFn)(const ForeStoreAnomaly *anomaly, gpointer data);
+#define FORE_STORE_ANOMALIES_MAX 100000 /* in one answer, and kept: the newest */
+/**
+ * fore_store_each_anomaly: those that began in from_ms..to_ms with at least @min_score, oldest
+ * first
+ * @vm: NULL for all VMs   @limit: at most so many, 1..FORE_STORE_ANOMALIES_MAX
+ * One range of one index (tests/unit/test-store-anomaly.c shows the plan).
+ */
+bool fore_store_each_anomaly(ForeStore *store, const char *vm, int64_t from_ms, int64_t to_ms,
+                             double min_score, unsigned limit, ForeStoreAnomalyFn fn, gpointer data,
+                             GError **error);
+
 typedef struct {
     bool disk_ok; /* false: memory only, @reason says why */
     char reason[160];
