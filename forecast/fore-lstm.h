@@ -67,6 +67,16 @@ void fore_lstm_init(const ForeLstmShape *shape, ForeRandom *rng, ForeReal *ret_p
 void fore_lstm_step(const ForeLstmShape *shape, const ForeReal *params, const ForeReal *x,
                     ForeReal *h, ForeReal *c, ForeReal *scratch, ForeReal *ret_y);
 
+/**
+ * fore_lstm_step_batch: one step of @n VMs as matrix products; the same network, so the same
+ * numbers but for the order in which products are summed
+ * @x: [n][n_in]; @h, @c: (inout): [n][n_hidden]; @scratch: [n][5 n_hidden]
+ * @ret_y: (out caller-allocates): [n][n_out]
+ */
+void fore_lstm_step_batch(const ForeLstmShape *shape, const ForeReal *params, unsigned n,
+                          const ForeReal *x, ForeReal *h, ForeReal *c, ForeReal *scratch,
+                          ForeReal *ret_y);
+
 /*
  * What a forward pass leaves behind for the backward pass: [step][stream][...], row-major.
  * The state before step 0 is kept, so that consecutive chunks of the same streams may follow each
@@ -81,7 +91,6 @@ typedef struct {
     ForeReal *h;     /* [max_steps + 1][batch][n_hidden] */
     ForeReal *tc;    /* [max_steps][batch][n_hidden], tanh(c) */
     ForeReal *y;     /* [max_steps][batch][n_out] */
-    ForeReal *dh;    /* [max_steps][batch][n_hidden] */
     ForeReal *carry; /* [2][batch][n_hidden]: dh and dc handed from a step to the one before */
 } ForeLstmTape;
 
@@ -102,3 +111,12 @@ void fore_lstm_forward(ForeLstmTape *tape, const ForeReal *params, unsigned n_st
  */
 void fore_lstm_backward(ForeLstmTape *tape, const ForeReal *params, unsigned n_steps,
                         const ForeReal *dy, ForeReal *grad);
+
+/**
+ * fore_lstm_forward_from, fore_lstm_backward_from: the same with outputs from step @first_out
+ * (0..n_steps-1) on only: rows of tape->y and @dy before it are neither written nor read
+ */
+void fore_lstm_forward_from(ForeLstmTape *tape, const ForeReal *params, unsigned n_steps,
+                            unsigned first_out);
+void fore_lstm_backward_from(ForeLstmTape *tape, const ForeReal *params, unsigned n_steps,
+                             unsigned first_out, const ForeReal *dy, ForeReal *grad);

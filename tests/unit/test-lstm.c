@@ -134,6 +134,61 @@ static void test_step_is_forward(void)
     fixture_done(&fx);
 }
 
+/* Many VMs as one product, and each alone. */
+static void test_step_batch(void)
+{
+    ForeReal scratch[STEPS * 5 * 4], y[STEPS * GROUPS * FORE_N_QUANTILE];
+    Fixture fx;
+
+    fixture_init(&fx, 6);
+    for (unsigned t = 0; t < STEPS; t++) {
+        ForeReal h[BATCH * 4], c[BATCH * 4];
+        const ForeReal *x = fx.tape->x + (size_t)t * BATCH * small.n_in;
+
+        memcpy(h, fx.h0, sizeof(h));
+        memcpy(c, fx.c0, sizeof(c));
+        fore_lstm_step_batch(&small, fx.params, BATCH, x, fx.h0, fx.c0, scratch, y);
+        for (unsigned b = 0; b < BATCH; b++) {
+            ForeReal one[GROUPS * FORE_N_QUANTILE];
+
+            fore_lstm_step(&small, fx.params, x + b * small.n_in, h + b * 4, c + b * 4, scratch,
+                           one);
+            for (unsigned k = 0; k < small.n_out; k++) {
+                g_assert_cmpfloat_with_epsilon(one[k], y[b * small.n_out + k], 1e-12);
+            }
+        }
+    }
+    fixture_done(&fx);
+}
+
+/* Outputs from a later step on: as if the loss of the earlier ones were nothing. */
+static void test_from(void)
+{
+    const unsigned first = 4;
+    const size_t before = (size_t)first * BATCH * GROUPS;
+    g_autofree ForeReal *whole = NULL;
+    Fixture fx;
+
+    fixture_init(&fx, 8);
+    memset(fx.weight, 0, before * sizeof(ForeReal));
+    (void)loss_of(&fx, fx.dy);
+    fore_lstm_backward(fx.tape, fx.params, STEPS, fx.dy, fx.grad);
+    whole = g_memdup2(fx.grad, fx.n * sizeof(ForeReal));
+    memset(fx.grad, 0, fx.n * sizeof(ForeReal));
+    for (size_t i = 0; i < before * FORE_N_QUANTILE; i++) {
+        fx.tape->y[i] = fx.dy[i] = NAN; /* not to be read, nor written */
+    }
+    memcpy(fx.tape->c, fx.c0, sizeof(fx.c0));
+    memcpy(fx.tape->h, fx.h0, sizeof(fx.h0));
+    fore_lstm_forward_from(fx.tape, fx.params, STEPS, first);
+    g_assert_true(isnan(fx.tape->y[before * FORE_N_QUANTILE - 1]));
+    fore_lstm_backward_from(fx.tape, fx.params, STEPS, first, fx.dy, fx.grad);
+    for (size_t i = 0; i < fx.n; i++) {
+        g_assert_cmpfloat_with_epsilon(fx.grad[i], whole[i], 1e-12 * (1.0 + fabs(whole[i])));
+    }
+    fixture_done(&fx);
+}
+
 static void test_chunks_carry(void)
 {
     Fixture fx;
@@ -279,6 +334,8 @@ int main(int argc, char **argv)
     g_test_add_func("/forecast/lstm/gradients-match-finite-differences", test_gradient);
     g_test_add_func("/forecast/lstm/gradients-add-up", test_gradient_adds);
     g_test_add_func("/forecast/lstm/live-step-is-the-trained-network", test_step_is_forward);
+    g_test_add_func("/forecast/lstm/many-vms-are-one-product", test_step_batch);
+    g_test_add_func("/forecast/lstm/outputs-may-begin-late", test_from);
     g_test_add_func("/forecast/lstm/chunks-carry-the-state", test_chunks_carry);
     g_test_add_func("/forecast/lstm/reset-clears-one-stream", test_reset);
     g_test_add_func("/forecast/lstm/shapes-are-bounded", test_shape);
