@@ -15,10 +15,11 @@ typedef struct {
     size_t name_chars;
     const uint8_t *data; /* borrowed, non-NULL also for size 0 */
     size_t size;
+    size_t tail; /* bytes of the event behind what the structure declares */
 } ForeEfiVariable;
 
-/** fore_efi_variable_init: false when short, oversized or with trailing bytes; @ret then untouched
- */
+/** fore_efi_variable_init: false when short or oversized; @ret then untouched.  Trailing bytes are
+ * the caller's to judge (@ret->tail) */
 bool fore_efi_variable_init(ForeEfiVariable *ret, const uint8_t *data, size_t size);
 /** fore_efi_variable_is: a variable of the global or image security GUID with this ASCII name */
 bool fore_efi_variable_is(const ForeEfiVariable *var, const char *name);

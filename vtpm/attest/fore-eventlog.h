@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "vtpm/attest/fore-efi.h"
+#include "vtpm/attest/fore-hash.h"
 
 #define FORE_EVENTLOG_MAX  (16u << 20) /* bytes */
 #define FORE_EVENTLOG_PCRS 24
@@ -104,12 +105,18 @@ typedef struct {
     uint32_t extended;                    /* bit n: the log extends PCR n */
     unsigned n_events;                    /* the Spec ID event not counted */
     uint8_t startup_locality;
+    bool locality_told; /* by the log, not by default */
 } ForeEventlogReplay;
 
 /** fore_eventlog_pcr_initial: value after TPM2_Startup(CLEAR): 17..22 ff, the rest 00, PCR 0 by
  *  locality (0, 3 or 4).  @dynamic: a dynamic launch happened: 17..22 begin at 00 */
 void fore_eventlog_pcr_initial(unsigned pcr, uint8_t locality, bool dynamic, uint8_t *ret,
                                size_t size);
+/** fore_eventlog_replay_init: PCRs as after a reset   @size: bytes of the bank's digest */
+void fore_eventlog_replay_init(ForeEventlogReplay *replay, size_t size, bool dynamic);
+/** fore_eventlog_replay_event: one more event; FORE_EVENTLOG_OK or FORE_EVENTLOG_LOCALITY */
+ForeEventlogReason fore_eventlog_replay_event(ForeEventlogReplay *replay, ForeHash *hash,
+                                              const ForeEvent *event);
 /** fore_eventlog_replay: structure and PCR values only, no judgement.  @ret: written on OK only */
 ForeEventlogReason fore_eventlog_replay(GBytes *log, uint16_t bank, bool dynamic, bool padded,
                                         ForeEventlogReplay *ret);
@@ -128,7 +135,10 @@ typedef struct {
     bool require_secure_boot;        /* needs PCR 7 in @pcr_mask */
     bool require_exit_boot_services; /* needs PCR 5 in @pcr_mask */
     bool allow_missing_separator, allow_duplicate_separator, allow_early_application;
+    bool allow_separator_ff; /* firmware that separates with ffffffff */
     bool allow_debug;
+    const uint32_t *vendor_types; /* event types outside the profile that may be extended */
+    size_t n_vendor_types;
     const ForeDbx *dbx; /* forbidden images and signers; NULL: none */
     /* What may be extended, sorted by fore_pcr_digest_compare().  A PCR that occurs here takes no
      * other digest; one that does not occur is not restricted here and needs PCR values. */
