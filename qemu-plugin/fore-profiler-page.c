@@ -28,9 +28,11 @@ static void fill_header(ForePageHeader *page, const ForeProfilerPageInfo *info,
     page->version = FORE_PAGE_VERSION;
     page->header_bytes = FORE_PAGE_HEADER;
     page->page_bytes = FORE_PAGE_BYTES;
+    page->vm_bytes = FORE_PAGE_VM;
     page->block_bytes = FORE_PAGE_BLOCK;
     page->max_blocks = FORE_PAGE_MAX_VCPUS;
     page->mode = FORE_PAGE_MODE_UNKNOWN;
+    page->level = info->level;
     page->valid = 0;
     if (info->uuid != NULL) {
         memcpy(page->uuid, info->uuid, MIN(strlen(info->uuid), FORE_UUID_LEN));

@@ -12,6 +12,7 @@ typedef struct {
     uint64_t now_ns;      /* CLOCK_MONOTONIC */
     uint64_t interval_ns; /* between two publications */
     unsigned max_vcpus;   /* 1..FORE_PAGE_MAX_VCPUS */
+    ForePageLevel level;
 } ForeProfilerPageInfo;
 
 /**
@@ -23,7 +24,13 @@ ForePageHeader *fore_profiler_page_create(const char *path, const ForeProfilerPa
                                           GError **error);
 
 /** fore_profiler_page_block: the block of vCPU @index, below FORE_PAGE_MAX_VCPUS */
-static inline ForePageBlock *fore_profiler_page_block(ForePageHeader *page, unsigned index)
+static inline ForePageVcpu *fore_profiler_page_block(ForePageHeader *page, unsigned index)
 {
-    return (ForePageBlock *)((char *)page + FORE_PAGE_HEADER) + index;
+    return (ForePageVcpu *)(void *)((char *)page + FORE_PAGE_BLOCKS) + index;
+}
+
+/** fore_profiler_page_vm: the VM's section */
+static inline ForePageVm *fore_profiler_page_vm(ForePageHeader *page)
+{
+    return (ForePageVm *)(void *)((char *)page + FORE_PAGE_HEADER);
 }

@@ -5,12 +5,14 @@
  * loop, and the plan that is being carried out.  fore-vm.c samples and steps; fore-act.c carries
  * out actions; fore-view.c shows it.
  */
+#include "common/fore-page-rates.h"
 #include "common/fore-page.h"
 #include "control/fore-loop.h"
 #include "forecast/fore-forecaster.h"
 #include "profile/fore-anomaly.h"
 #include "qmp-agent/fore-agent.h"
 #include "qmp-agent/fore-qmp.h"
+#include "qmp-agent/fore-stats.h"
 
 #define FORE_USAGE_MAX_AGE_NS (3 * FORE_NS_PER_S)
 
@@ -42,6 +44,7 @@ typedef struct ForeVm {
     bool qmp_told;   /* the last SOURCE event of qmp said ok */
 
     ForeQmp *qmp;
+    ForeStats stats; /* KVM's, over QMP */
     ForeLink *sea;
     ForePage *page;
     char *page_reason;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/fore-page.h"
+#include "common/fore-page-rates.h"
 
 #define NOW (1000000 * FORE_NS_PER_S) /* later than any stamp of the seeds */
 
@@ -14,7 +14,30 @@ static void check_snapshot(const ForePageSnapshot *snap)
 {
     if (snap->n_vcpus < 1 || snap->n_vcpus > FORE_PAGE_MAX_VCPUS ||
         strnlen(snap->uuid, sizeof(snap->uuid)) == sizeof(snap->uuid) ||
-        strnlen(snap->target, sizeof(snap->target)) == sizeof(snap->target)) {
+        strnlen(snap->target, sizeof(snap->target)) == sizeof(snap->target) ||
+        snap->vm.n_spaces > FORE_PAGE_SPACES) {
+        abort();
+    }
+}
+
+static bool is_share(double value)
+{
+    return value >= 0 && value <= 1.000001;
+}
+
+static void check_rates(const ForePageSnapshot *prev, const ForePageSnapshot *cur)
+{
+    ForePageRates r;
+    double sum = 0;
+
+    if (!fore_page_rates(prev, cur, &r, NULL)) {
+        return;
+    }
+    for (int i = 0; i < FORE_PAGE_SIGNATURE; i++) {
+        sum += r.signature[i];
+    }
+    if (!is_share(r.idle) || !is_share(r.run) || !is_share(r.wait) || !is_share(sum) ||
+        !(r.insns >= 0 && r.insns <= 1e12) || !(r.seconds > 0)) {
         abort();
     }
 }
@@ -46,13 +69,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(first, 0, sizeof(first));
     memcpy(first, data, MIN(size, sizeof(first)));
     memcpy(second, first, sizeof(second));
-    if (size > FORE_PAGE_HEADER + FORE_PAGE_BLOCK) {
-        memcpy(second + FORE_PAGE_HEADER, data + size - FORE_PAGE_BLOCK, FORE_PAGE_BLOCK);
+    if (size > FORE_PAGE_BLOCKS + FORE_PAGE_BLOCK) {
+        memcpy(second + FORE_PAGE_BLOCKS, data + size - FORE_PAGE_BLOCK, FORE_PAGE_BLOCK);
     }
     if (fore_page_parse(first, sizeof(first), NULL, NOW, &prev, NULL) &&
         fore_page_parse(second, sizeof(second), NULL, NOW + FORE_NS_PER_S, &cur, NULL)) {
         check_snapshot(&prev);
         check_snapshot(&cur);
+        check_rates(&prev, &cur);
         check_delta(&prev, &cur);
     }
     return 0;

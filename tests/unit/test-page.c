@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "common/fore-error.h"
-#include "common/fore-page.h"
+#include "common/fore-page-rates.h"
 
 #define UUID  "6d1c7b1e-98c4-4c09-9d6f-2f6a3a2b0c11"
 #define OTHER "00000000-98c4-4c09-9d6f-2f6a3a2b0c11"
@@ -21,9 +21,14 @@ typedef union {
     ForePageHeader header;
 } TestPage;
 
-static ForePageBlock *block(TestPage *page, unsigned i)
+static ForePageVcpu *block(TestPage *page, unsigned i)
 {
-    return (ForePageBlock *)(void *)(page->bytes + FORE_PAGE_HEADER) + i;
+    return (ForePageVcpu *)(void *)(page->bytes + FORE_PAGE_BLOCKS) + i;
+}
+
+static ForePageVm *section(TestPage *page)
+{
+    return (ForePageVm *)(void *)(page->bytes + FORE_PAGE_HEADER);
 }
 
 static void fill(TestPage *page)
@@ -33,9 +38,11 @@ static void fill(TestPage *page)
     page->header.version = FORE_PAGE_VERSION;
     page->header.header_bytes = FORE_PAGE_HEADER;
     page->header.page_bytes = FORE_PAGE_BYTES;
+    page->header.vm_bytes = FORE_PAGE_VM;
     page->header.block_bytes = FORE_PAGE_BLOCK;
     page->header.max_blocks = FORE_PAGE_MAX_VCPUS;
     page->header.mode = FORE_PAGE_MODE_TCG;
+    page->header.level = FORE_PAGE_LEVEL_FULL;
     page->header.valid = FORE_PAGE_HAS_ALL;
     memcpy(page->header.uuid, UUID, FORE_UUID_LEN);
     memset(page->header.boot_id, 7, FORE_PAGE_BOOT_ID);
@@ -58,6 +65,24 @@ static const ForePageVcpu example = {
     .stores = 200,
     .syscalls = 7,
     .resumes = 3,
+    .branch = {50, 20, 10, 10, 10},
+    .mix = {900, 0, 100, 0, 0, 0},
+    .exit = {[FORE_PAGE_EXIT_FAULT] = 4},
+    .signature = {[0] = 600, [63] = 400},
+};
+
+static const ForePageVm example_vm = {
+    .n_spaces = 2,
+    .updated_ns = 20,
+    .window_ns = 15,
+    .ws_pages = 5000,
+    .ws_error_pages = 100,
+    .ws_samples = 800,
+    .ws_seen_pages = 700,
+    .space_ns = 10,
+    .spaces = {{0x1000, 7}, {0x2000, 3}},
+    .resident_bytes = 1 << 20,
+    .syscall_number = {[1] = 6, [FORE_PAGE_SYSCALLS - 1] = 1},
 };
 
 /* --- parsing --- */
@@ -70,6 +95,8 @@ static void test_parse_gives_back(void)
 
     fill(page);
     fore_page_publish(block(page, 2), &example);
+    fore_page_publish_vm(section(page), &example_vm);
+    g_assert_cmpuint(block(page, 2)->seq, ==, 2);
     g_assert_true(fore_page_parse(page, sizeof(*page), UUID, NOW, snap, &error));
     g_assert_no_error(error);
     g_assert_cmpstr(snap->uuid, ==, UUID);
@@ -79,6 +106,8 @@ static void test_parse_gives_back(void)
     g_assert_cmpuint(snap->mono_ns, ==, NOW);
     g_assert_cmpuint(snap->vcpu[1].state, ==, FORE_PAGE_VCPU_NONE);
     g_assert_cmpmem(&snap->vcpu[2], sizeof(example), &example, sizeof(example));
+    g_assert_cmpmem(&snap->vm, sizeof(example_vm), &example_vm, sizeof(example_vm));
+    g_assert_cmpuint(snap->level, ==, FORE_PAGE_LEVEL_FULL);
 }
 
 static void refuse(TestPage *page, size_t size, const char *uuid, ForeErrorCode code)
@@ -95,6 +124,7 @@ static void refuse(TestPage *page, size_t size, const char *uuid, ForeErrorCode 
     do {                                                                                           \
         fill(page);                                                                                \
         fore_page_publish(block(page, 0), &example);                                               \
+        fore_page_publish_vm(section(page), &example_vm);                                          \
         change;                                                                                    \
         refuse(page, sizeof(*page), UUID, code);                                                   \
     } while (0)
@@ -105,14 +135,16 @@ static void test_parse_header_refused(void)
     ForePageHeader *h = &page->header;
 
     REFUSES(h->magic[7] = 'X', FORE_ERROR_INVALID);
-    REFUSES(h->version = 2, FORE_ERROR_UNSUPPORTED);
+    REFUSES(h->version = 1, FORE_ERROR_UNSUPPORTED);
     REFUSES(h->version = 0, FORE_ERROR_UNSUPPORTED);
-    REFUSES(h->header_bytes = 512, FORE_ERROR_INVALID);
+    REFUSES(h->header_bytes = 256, FORE_ERROR_INVALID);
     REFUSES(h->page_bytes--, FORE_ERROR_INVALID);
+    REFUSES(h->vm_bytes++, FORE_ERROR_INVALID);
     REFUSES(h->block_bytes = 0, FORE_ERROR_INVALID);
     REFUSES(h->max_blocks = 256, FORE_ERROR_INVALID);
     REFUSES(h->mode = FORE_PAGE_MODE_N, FORE_ERROR_INVALID);
-    REFUSES(h->valid |= 1u << 6, FORE_ERROR_INVALID);
+    REFUSES(h->level = FORE_PAGE_LEVEL_N, FORE_ERROR_INVALID);
+    REFUSES(h->valid |= 1u << 20, FORE_ERROR_INVALID);
     REFUSES(h->uuid[0] = 'z', FORE_ERROR_INVALID);
     REFUSES(h->uuid[39] = 'a', FORE_ERROR_INVALID);
     REFUSES(h->uuid[0] = '1', FORE_ERROR_UNTRUSTED);
@@ -138,7 +170,7 @@ static void test_parse_header_refused(void)
 static void test_parse_block_refused(void)
 {
     g_autofree TestPage *page = g_new(TestPage, 1);
-    ForePageBlock *b = block(page, 0);
+    ForePageVcpu *b = block(page, 0);
 
     REFUSES(b->seq++, FORE_ERROR_UNAVAILABLE);
     REFUSES(b->state = FORE_PAGE_VCPU_N, FORE_ERROR_INVALID);
@@ -147,6 +179,22 @@ static void test_parse_block_refused(void)
     REFUSES(b->plugged_ns = NOW + 1, FORE_ERROR_INVALID);
     REFUSES(b->updated_ns = NOW + 1, FORE_ERROR_INVALID);
     REFUSES(b->idle_ns = NOW + 1, FORE_ERROR_INVALID);
+    REFUSES((b->state = FORE_PAGE_VCPU_IDLE, b->idle_since_ns = b->updated_ns + 1),
+            FORE_ERROR_INVALID);
+}
+
+static void test_parse_section_refused(void)
+{
+    g_autofree TestPage *page = g_new(TestPage, 1);
+    ForePageVm *vm = section(page);
+
+    REFUSES(vm->seq++, FORE_ERROR_UNAVAILABLE);
+    REFUSES(vm->n_spaces = FORE_PAGE_SPACES + 1, FORE_ERROR_INVALID);
+    REFUSES(vm->n_spaces = 1, FORE_ERROR_INVALID); /* and time in a second */
+    REFUSES(vm->spaces[0].ns = 11, FORE_ERROR_INVALID);
+    REFUSES(vm->updated_ns = NOW + 1, FORE_ERROR_INVALID);
+    REFUSES(vm->window_ns = UINT64_MAX, FORE_ERROR_INVALID);
+    REFUSES(vm->ws_seen_pages = 801, FORE_ERROR_INVALID);
 }
 
 /* --- the file --- */
@@ -224,6 +272,12 @@ static void test_open_refused(File *f, gconstpointer data)
     g_remove(other);
     g_assert_true(g_file_set_contents(other, "FOREPAGE", 8, NULL));
     open_refuses(other, NULL, FORE_ERROR_INVALID);
+    g_assert_true(g_file_set_contents(other, "NOTAPAGE, BUT LONG ENOUGH", -1, NULL));
+    open_refuses(other, NULL, FORE_ERROR_INVALID);
+    g_assert_true(g_file_set_contents(other, "FOREPAGE\1\0\0\0and shorter", 23, NULL));
+    open_refuses(other, NULL, FORE_ERROR_UNSUPPORTED);
+    g_assert_true(g_file_set_contents(other, "FOREPAGE\2\0\0\0and shorter", 23, NULL));
+    open_refuses(other, NULL, FORE_ERROR_INVALID);
     g_remove(other);
     f->map->header.version = 9;
     open_refuses(f->path, NULL, FORE_ERROR_UNSUPPORTED);
@@ -291,7 +345,7 @@ static gpointer write_all_the_time(gpointer data)
 
     while (f->map->header.pid != 0) {
         v.plugged_ns = v.idle_ns = v.insns = v.blocks = v.loads = v.stores = v.syscalls =
-            v.resumes = v.updated_ns = v.updated_ns + 1;
+            v.resumes = v.signature[63] = v.updated_ns = v.updated_ns + 1;
         fore_page_publish(block(f->map, 0), &v);
         /* A pause as between two publications, else no reader could get through. */
         for (volatile int i = 0; i < 20000; i++) {
@@ -318,7 +372,7 @@ static void test_never_torn(File *f, gconstpointer data)
         seen = v->updated_ns;
         g_assert_true(v->insns == seen && v->blocks == seen && v->loads == seen &&
                       v->stores == seen && v->syscalls == seen && v->idle_ns == seen &&
-                      v->resumes == seen && v->plugged_ns == seen);
+                      v->resumes == seen && v->plugged_ns == seen && v->signature[63] == seen);
     }
     __atomic_store_n(&f->map->header.pid, 0, __ATOMIC_RELAXED);
     g_thread_join(writer);
@@ -332,30 +386,39 @@ typedef struct {
     ForeSample sample;
 } Delta;
 
-/* Ten seconds; vCPU 0 busy, publishing 0.1 s before each reading, vCPU 1 half idle and now asleep.
- */
+/* Ten seconds of each vCPU; vCPU 0 busy, vCPU 1 half idle and now asleep; published 0.1 s before
+ * each reading. */
 static void example_delta(Delta *d)
 {
+    const uint64_t lag_ns = FORE_NS_PER_S / 10;
+
     memset(d, 0, sizeof(*d));
     d->prev.mono_ns = 100 * FORE_NS_PER_S;
     d->prev.valid = FORE_PAGE_HAS_ALL;
     d->prev.n_vcpus = 3;
     d->prev.vcpu[0] = example;
-    d->prev.vcpu[0].updated_ns = d->prev.mono_ns - FORE_NS_PER_S / 10;
-    d->prev.vcpu[1] = example;
-    d->prev.vcpu[1].updated_ns = d->prev.mono_ns - FORE_NS_PER_S / 10;
+    d->prev.vcpu[0].updated_ns = d->prev.mono_ns - lag_ns;
+    d->prev.vcpu[1] = d->prev.vcpu[0];
     d->cur = d->prev;
     d->cur.mono_ns += 10 * FORE_NS_PER_S;
-    d->cur.vcpu[0].updated_ns += 10 * FORE_NS_PER_S;
-    d->cur.vcpu[0].insns += 10000;
+    for (unsigned i = 0; i < 2; i++) {
+        d->cur.vcpu[i].updated_ns = d->cur.mono_ns - lag_ns;
+    }
+    d->cur.vcpu[0].insns += 10000000;
     d->cur.vcpu[0].loads += 3000;
     d->cur.vcpu[0].stores += 2000;
-    d->cur.vcpu[0].syscalls += 100;
-    d->cur.vcpu[1].updated_ns = d->cur.mono_ns - FORE_NS_PER_S;
+    d->cur.vcpu[0].syscalls += 50;
+    d->cur.vcpu[0].mix[FORE_PAGE_MIX_STRING] += 700;
+    d->cur.vcpu[0].branch[FORE_PAGE_BRANCH_RETURN] += 500;
+    d->cur.vcpu[0].signature[3] += 750;
+    d->cur.vcpu[0].run_ns += 9 * FORE_NS_PER_S;
+    d->cur.vcpu[1].insns += 10;
+    d->cur.vcpu[1].signature[5] += 250;
     d->cur.vcpu[1].state = FORE_PAGE_VCPU_IDLE;
-    d->cur.vcpu[1].idle_since_ns = d->cur.mono_ns - FORE_NS_PER_S;
-    d->cur.vcpu[1].idle_ns += 4 * FORE_NS_PER_S;
-    d->cur.vcpu[1].insns += 10100;
+    d->cur.vcpu[1].idle_since_ns = d->cur.vcpu[1].updated_ns - 2 * FORE_NS_PER_S;
+    d->cur.vcpu[1].idle_ns += 3 * FORE_NS_PER_S;
+    d->sample.valid = 1u << FORE_FIELD_CPU_BUSY;
+    d->sample.value[FORE_FIELD_CPU_BUSY] = 0.5;
 }
 
 static void test_delta_rates(void)
@@ -364,15 +427,12 @@ static void test_delta_rates(void)
     g_autoptr(GError) error = NULL;
 
     example_delta(d);
-    d->sample.valid = 1u << FORE_FIELD_CPU_BUSY;
-    d->sample.value[FORE_FIELD_CPU_BUSY] = 0.5;
     g_assert_true(fore_page_delta(&d->prev, &d->cur, &d->sample, &error));
     g_assert_no_error(error);
-    /* vCPU 0: over its own 10 s; vCPU 1: from its last publication to now, 10.1 s */
-    g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_INSNS], 2000, 1e-6);
+    g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_INSNS], 1000001, 1e-6);
     g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_LOADS], 300, 1e-6);
     g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_STORES], 200, 1e-6);
-    g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_SYSCALLS], 10, 1e-6);
+    g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_SYSCALLS], 5, 1e-6);
     /* 5 s of 20 s of plugged time */
     g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_IDLE], 0.25, 1e-9);
     for (int i = FORE_FIELD_INSNS; i <= FORE_FIELD_IDLE; i++) {
@@ -382,14 +442,28 @@ static void test_delta_rates(void)
     g_assert_cmpfloat(d->sample.value[FORE_FIELD_CPU_BUSY], ==, 0.5);
 }
 
-static void test_delta_long_stop(void)
+static void test_rates_all_fields(void)
 {
     g_autofree Delta *d = g_new(Delta, 1);
+    g_autoptr(GError) error = NULL;
+    ForePageRates r;
 
     example_delta(d);
-    d->prev.vcpu[0].updated_ns = 1; /* stopped long ago, and gone on lately */
-    g_assert_true(fore_page_delta(&d->prev, &d->cur, &d->sample, NULL));
-    g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_LOADS], 300, 1e-6);
+    g_assert_true(fore_page_rates(&d->prev, &d->cur, &r, &error));
+    g_assert_no_error(error);
+    g_assert_cmpfloat_with_epsilon(r.mix[FORE_PAGE_MIX_STRING], 70, 1e-6);
+    g_assert_cmpfloat_with_epsilon(r.branch[FORE_PAGE_BRANCH_RETURN], 50, 1e-6);
+    g_assert_cmpfloat_with_epsilon(r.signature[3], 0.75, 1e-9);
+    g_assert_cmpfloat_with_epsilon(r.signature[5], 0.25, 1e-9);
+    g_assert_cmpfloat_with_epsilon(r.run, 0.45, 1e-9);
+    g_assert_cmpfloat_with_epsilon(r.seconds, 20, 1e-9);
+
+    g_assert_true(fore_page_vcpu_rates(&d->prev, &d->cur, 1, &r, &error));
+    g_assert_cmpfloat_with_epsilon(r.insns, 1, 1e-9);
+    g_assert_cmpfloat_with_epsilon(r.idle, 0.5, 1e-9);
+    g_assert_cmpfloat(r.signature[3], ==, 0);
+    g_assert_false(fore_page_vcpu_rates(&d->prev, &d->cur, 2, &r, &error)); /* never plugged */
+    g_assert_error(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE);
 }
 
 static void test_delta_plugged_meanwhile(void)
@@ -399,10 +473,24 @@ static void test_delta_plugged_meanwhile(void)
     example_delta(d);
     /* For its last 2 s, all idle.  Then 7 s idle of 22 s. */
     d->cur.vcpu[2] = (ForePageVcpu){.state = FORE_PAGE_VCPU_IDLE};
-    d->cur.vcpu[2].plugged_ns = d->cur.mono_ns - 2 * FORE_NS_PER_S;
+    d->cur.vcpu[2].updated_ns = d->cur.vcpu[0].updated_ns;
+    d->cur.vcpu[2].plugged_ns = d->cur.vcpu[2].updated_ns - 2 * FORE_NS_PER_S;
     d->cur.vcpu[2].idle_since_ns = d->cur.vcpu[2].plugged_ns;
     g_assert_true(fore_page_delta(&d->prev, &d->cur, &d->sample, NULL));
     g_assert_cmpfloat_with_epsilon(d->sample.value[FORE_FIELD_IDLE], 7.0 / 22.0, 1e-9);
+}
+
+/* A page that stands still (QEMU hangs, is stopped by a signal or was killed) is no idle guest. */
+static void test_delta_nothing_new(void)
+{
+    g_autofree Delta *d = g_new(Delta, 1);
+    g_autoptr(GError) error = NULL;
+
+    example_delta(d);
+    memcpy(d->cur.vcpu, d->prev.vcpu, sizeof(d->cur.vcpu));
+    g_assert_false(fore_page_delta(&d->prev, &d->cur, &d->sample, &error));
+    g_assert_error(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE);
+    g_assert_false(FORE_HAS(&d->sample, FORE_FIELD_IDLE));
 }
 
 static void test_delta_invalid_stays_out(void)
@@ -444,7 +532,7 @@ static void test_delta_reset(void)
     delta_refuses(d, FORE_ERROR_UNAVAILABLE);
 
     example_delta(d);
-    d->cur.mono_ns = d->prev.mono_ns;
+    d->prev.vm.syscall_number[3] = 1;
     delta_refuses(d, FORE_ERROR_UNAVAILABLE);
 }
 
@@ -463,6 +551,14 @@ static void test_delta_impossible(void)
     example_delta(d);
     d->cur.vcpu[0].idle_ns += 11 * FORE_NS_PER_S;
     delta_refuses(d, FORE_ERROR_UNTRUSTED);
+
+    example_delta(d);
+    d->cur.vcpu[0].run_ns += 2 * FORE_NS_PER_S;
+    delta_refuses(d, FORE_ERROR_UNTRUSTED);
+
+    example_delta(d);
+    d->cur.vcpu[0].signature[9] = UINT64_MAX;
+    delta_refuses(d, FORE_ERROR_UNTRUSTED);
 }
 
 int main(int argc, char **argv)
@@ -472,6 +568,7 @@ int main(int argc, char **argv)
     g_test_add_func("/common/page/published-block-is-given-back", test_parse_gives_back);
     g_test_add_func("/common/page/bad-header-is-refused", test_parse_header_refused);
     g_test_add_func("/common/page/bad-block-is-refused", test_parse_block_refused);
+    g_test_add_func("/common/page/bad-section-is-refused", test_parse_section_refused);
 #define ADD(path, func) g_test_add("/common/page/" path, File, NULL, set_up, func, tear_down)
     ADD("what-is-no-page-does-not-open", test_open_refused);
     ADD("shrunk-file-is-an-error-not-a-signal", test_shrunk);
@@ -481,7 +578,8 @@ int main(int argc, char **argv)
     ADD("writer-killed-in-mid-write-is-unavailable", test_killed_in_mid_write);
     ADD("copy-is-never-torn", test_never_torn);
     g_test_add_func("/common/page/rates-are-per-second-of-counting", test_delta_rates);
-    g_test_add_func("/common/page/long-stop-does-not-thin-the-rate", test_delta_long_stop);
+    g_test_add_func("/common/page/rates-of-every-field-and-vcpu", test_rates_all_fields);
+    g_test_add_func("/common/page/page-that-stands-still-gives-no-rate", test_delta_nothing_new);
     g_test_add_func("/common/page/vcpu-plugged-meanwhile-counts-from-then",
                     test_delta_plugged_meanwhile);
     g_test_add_func("/common/page/unmeasured-field-stays-out", test_delta_invalid_stays_out);

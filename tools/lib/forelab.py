@@ -575,9 +575,9 @@ def plugin_option(page, uuid, library=None):
 
 
 # Offsets and sizes of common/fore-page.h; tests/unit/test-page.c pins them there.
-_PAGE_HEADER, _PAGE_BLOCK, _PAGE_BLOCKS = 256, 128, 255
-_PAGE_FIELDS = ("plugged_ns", "updated_ns", "idle_since_ns", "idle_ns", "insns", "blocks", "loads", "stores", "syscalls",
-                "resumes")
+_PAGE_BLOCKS_AT, _PAGE_BLOCK, _PAGE_MAX_VCPUS, _PAGE_VERSION = 5120, 1024, 255, 2
+_PAGE_FIELDS = ("plugged_ns", "updated_ns", "idle_since_ns", "idle_ns", "resumes", "insns", "blocks", "loads", "stores",
+                "syscalls")
 
 
 def read_page(path):
@@ -585,11 +585,11 @@ def read_page(path):
     not check as fore_page_open() does, but takes no block that is being written."""
     for _ in range(100):
         data = pathlib.Path(path).read_bytes()
-        if data[:8] != b"FOREPAGE" or len(data) < _PAGE_HEADER + _PAGE_BLOCKS * _PAGE_BLOCK:
-            raise LabError(f"{path} is not a profile page")
+        if data[:8] != b"FOREPAGE" or len(data) != _PAGE_BLOCKS_AT + _PAGE_MAX_VCPUS * _PAGE_BLOCK:
+            raise LabError(f"{path} is not a profile page of version {_PAGE_VERSION}")
         found = []
-        for i in range(_PAGE_BLOCKS):
-            seq, state, *counters = struct.unpack_from("<II10Q", data, _PAGE_HEADER + i * _PAGE_BLOCK)
+        for i in range(_PAGE_MAX_VCPUS):
+            seq, state, *counters = struct.unpack_from("<II10Q", data, _PAGE_BLOCKS_AT + i * _PAGE_BLOCK)
             if seq % 2:
                 break
             if state:
