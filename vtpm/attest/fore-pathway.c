@@ -19,6 +19,7 @@
 #define NONCE_DOMAIN "foresee-pathway-nonce-v1"
 #define GUEST_DOMAIN "foresee-sea-quote-v1"
 #define NODE_DOMAIN  "foresee-node-quote-v1"
+#define BATCH_DOMAIN "foresee-node-batch-v1"
 
 const char *const fore_role_names[] = {"guest", "hypervisor", "switch", "storage"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_role_names) == FORE_ROLE_N);
@@ -112,6 +113,19 @@ GBytes *fore_pathway_node_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char
     return digest_of(bytes);
 }
 
+GBytes *fore_pathway_batch_extra(const uint8_t (*extras)[32], size_t n)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    g_assert(n > 0 && n <= FORE_BATCH_MAX);
+    put_string(bytes, BATCH_DOMAIN);
+    fore_put_be32(bytes, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        g_byte_array_append(bytes, extras[i], 32);
+    }
+    return digest_of(bytes);
+}
+
 /* --- what is answered --- */
 
 void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
@@ -150,6 +164,7 @@ void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const cha
 
 typedef struct {
     GBytes *attest, *signature;
+    GBytes *extra;           /* that must have been signed: the question's own, or of its batch */
     const char *channel_pin; /* borrowed from the JSON, guest only */
 } Evidence;
 
@@ -157,6 +172,7 @@ static void evidence_done(Evidence *evidence)
 {
     g_clear_pointer(&evidence->attest, g_bytes_unref);
     g_clear_pointer(&evidence->signature, g_bytes_unref);
+    g_clear_pointer(&evidence->extra, g_bytes_unref);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Evidence, evidence_done)
 
@@ -189,6 +205,38 @@ static bool read_pcrs(const json_t *json, uint32_t mask, uint8_t ret[FORE_PCRS][
     return true;
 }
 
+/* A node may answer several questions by one quote; a guest has one asker.  A batch without this
+ * question is malformed: it answers somebody else. */
+static bool read_batch(const ForeNodeExpect *expect, const json_t *json, GBytes **ret)
+{
+    uint8_t extras[FORE_BATCH_MAX][32];
+    json_t *batch;
+    bool mine = false;
+
+    if (json_object_get(json, "batch") == NULL) {
+        *ret = g_bytes_ref(expect->extra);
+        return true;
+    }
+    if (expect->role == FORE_ROLE_GUEST ||
+        !fore_json_get_array(json, "batch", FORE_BATCH_MAX, &batch, NULL) ||
+        json_array_size(batch) == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(batch); i++) {
+        const char *text = json_string_value(json_array_get(batch, i));
+        g_autoptr(GBytes) extra = text != NULL ? fore_b64_decode(text, 32) : NULL;
+
+        if (extra == NULL || g_bytes_get_size(extra) != 32) {
+            return false;
+        }
+        memcpy(extras[i], g_bytes_get_data(extra, NULL), 32);
+        mine = mine || g_bytes_equal(extra, expect->extra);
+    }
+    *ret = mine ? fore_pathway_batch_extra((const uint8_t(*)[32])extras, json_array_size(batch))
+                : NULL;
+    return mine;
+}
+
 static bool read_evidence(const ForeNodeExpect *expect, const json_t *json, Evidence *evidence,
                           ForeNodeResult *ret)
 {
@@ -199,6 +247,7 @@ static bool read_evidence(const ForeNodeExpect *expect, const json_t *json, Evid
            fore_json_get_bool(json, "software-tpm", &ret->software_tpm, NULL) &&
            (expect->channel_pin == NULL ||
             fore_json_get_string(json, "channel-pin", &evidence->channel_pin, NULL)) &&
+           read_batch(expect, json, &evidence->extra) &&
            read_pcrs(json, expect->pcr_mask, ret->pcrs);
 }
 
@@ -220,7 +269,7 @@ static bool judge_quote(const ForeNodeExpect *expect, const Evidence *evidence, 
 {
     ForeQuoteExpect quote = {
         .ak_public = expect->ak_public,
-        .extra = expect->extra,
+        .extra = evidence->extra,
         .pcr_mask = expect->pcr_mask,
         .pcrs = (const uint8_t(*)[32])ret->pcrs,
         .last = expect->last,
@@ -275,7 +324,7 @@ static void digest_evidence(const Evidence *evidence, uint8_t ret[32])
 
 static void judge_evidence(const ForeNodeExpect *expect, const json_t *json, ForeNodeResult *ret)
 {
-    g_auto(Evidence) evidence = {NULL, NULL, NULL};
+    g_auto(Evidence) evidence = {NULL, NULL, NULL, NULL};
 
     if (!read_evidence(expect, json, &evidence, ret)) {
         fore_node_result_add(ret, FORE_VERDICT_NONE, fore_node_reason_name(FORE_NODE_MALFORMED));

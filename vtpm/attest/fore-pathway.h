@@ -20,6 +20,7 @@
 #define FORE_PATHWAY_REASONS 4 /* reasons that one node's judgement keeps */
 #define FORE_REASON_MAX      95
 #define FORE_PCRS            24
+#define FORE_BATCH_MAX       64 /* questions that one quote of a node may answer */
 
 typedef enum {
     FORE_ROLE_GUEST,
@@ -75,6 +76,14 @@ GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const cha
  *  @vm_ak_name: hex name of the vTPM's AK that the node answers for (transfer full) */
 GBytes *fore_pathway_node_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *node_id,
                                 ForeRole role, const char *vm_uuid, const char *vm_ak_name);
+
+/**
+ * fore_pathway_batch_extra: extraData of one quote that answers several questions at once:
+ * SHA-256("foresee-node-batch-v1" NUL, count in 4 bytes, every question's 32 bytes in order).  Each
+ * asker finds its own extra data, as fore_pathway_node_extra() makes it, among @extras
+ * @extras: @n digests, 1..FORE_BATCH_MAX
+ */
+GBytes *fore_pathway_batch_extra(const uint8_t (*extras)[32], size_t n);
 
 /* What a node is held to. */
 typedef struct {

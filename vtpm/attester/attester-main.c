@@ -5,6 +5,7 @@
 
 #include "common/fore-error.h"
 #include "vtpm/attester/fore-attester.h"
+#include "vtpm/host/fore-log.h"
 #include "vtpm/tpm/fore-tpm.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_RUNNING = 4 };
@@ -93,6 +94,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     g_setenv("TSS2_LOG", "all+none", FALSE);
+    fore_log_one_line();
     if (opt_version) {
         printf("foresee-attester " FORE_VERSION "\n");
         return EXIT_OK;

@@ -4,13 +4,17 @@
 #include <string.h>
 
 #include "common/fore-error.h"
-#include "common/fore-identity.h"
+#include "vtpm/host/fore-keyfile.h"
 
 #define GROUP        "attester"
 #define DEFAULT_TCTI "device:/dev/tpmrm0"
 
-static const char *const known_keys[] = {"id",      "role",      "listen", "tcti",
-                                         "pam-pin", "state-dir", NULL};
+#define DEFAULT_FIRMWARE_LOG "/sys/kernel/security/tpm0/binary_bios_measurements"
+#define DEFAULT_IMA_LOG      "/sys/kernel/security/ima/binary_runtime_measurements"
+
+static const char *const known_keys[] = {
+    "id", "role", "listen", "tcti", "pam-pin", "state-dir", "firmware-log", "ima-log", NULL,
+};
 
 void fore_attester_config_free(ForeAttesterConfig *config)
 {
@@ -22,118 +26,79 @@ void fore_attester_config_free(ForeAttesterConfig *config)
     g_free(config->tcti);
     g_free(config->pam_pin);
     g_free(config->state_dir);
+    g_free(config->firmware_log);
+    g_free(config->ima_log);
     g_free(config);
-}
-
-static bool set_invalid(GError **error, const char *key, const char *value, const char *want)
-{
-    g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "%s = '%.80s': want %s", key,
-                value != NULL ? value : "", want);
-    return false;
-}
-
-static bool only_known_keys(GKeyFile *file, GError **error)
-{
-    g_auto(GStrv) keys = g_key_file_get_keys(file, GROUP, NULL, NULL);
-
-    if (keys == NULL) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "there is no group [" GROUP "]");
-        return false;
-    }
-    for (unsigned i = 0; keys[i] != NULL; i++) {
-        if (!g_strv_contains(known_keys, keys[i])) {
-            return set_invalid(error, "key", keys[i], "one that foresee-attester(8) lists");
-        }
-    }
-    return true;
-}
-
-static char *get_text(GKeyFile *file, const char *key)
-{
-    char *text = g_key_file_get_string(file, GROUP, key, NULL);
-
-    if (text != NULL && g_strstrip(text)[0] == '\0') {
-        g_clear_pointer(&text, g_free);
-    }
-    return text;
-}
-
-static bool pin_is_valid(const char *pin)
-{
-    return pin != NULL && strlen(pin) == FORE_PIN_HEX &&
-           strspn(pin, "0123456789abcdef") == FORE_PIN_HEX;
 }
 
 static bool check(const ForeAttesterConfig *c, const char *role, GError **error)
 {
     if (c->id == NULL || !fore_name_is_valid(c->id)) {
-        return set_invalid(error, "id", c->id, "a name of letters, digits, '.', '_' and '-'");
+        return fore_keyfile_refuse(error, "id", c->id,
+                                   "a name of letters, digits, '.', '_' and '-'");
     }
     if (c->role == FORE_ROLE_N || c->role == FORE_ROLE_GUEST) {
-        return set_invalid(error, "role", role, "hypervisor, switch or storage");
+        return fore_keyfile_refuse(error, "role", role, "hypervisor, switch or storage");
     }
     if (c->listen == NULL) {
-        return set_invalid(error, "listen", NULL, "tcp:HOST:PORT or unix:PATH");
+        return fore_keyfile_refuse(error, "listen", NULL, "tcp:HOST:PORT or unix:PATH");
     }
     if (c->state_dir == NULL) {
-        return set_invalid(error, "state-dir", NULL, "a folder for the attester's key");
+        return fore_keyfile_refuse(error, "state-dir", NULL, "a folder for the attester's key");
     }
-    if (c->pam_pin != NULL && !pin_is_valid(c->pam_pin)) {
-        return set_invalid(error, "pam-pin", c->pam_pin, "64 lower-case hex digits");
+    if (c->pam_pin != NULL && !fore_keyfile_pin_is_valid(c->pam_pin)) {
+        return fore_keyfile_refuse(error, "pam-pin", c->pam_pin, "64 lower-case hex digits");
     }
     return true;
 }
 
-static ForeAttesterConfig *from_file(GKeyFile *file, GError **error)
+static void fill(ForeAttesterConfig *config, const ForeKeyfile *file)
 {
-    g_autoptr(ForeAttesterConfig) config = NULL;
-    g_autofree char *role = NULL;
-
-    if (!only_known_keys(file, error)) {
-        return NULL;
-    }
-    config = g_new0(ForeAttesterConfig, 1);
-    role = get_text(file, "role");
-    config->role = fore_role_from_name(role);
-    config->id = get_text(file, "id");
-    config->listen = get_text(file, "listen");
-    config->tcti = get_text(file, "tcti");
-    config->pam_pin = get_text(file, "pam-pin");
-    config->state_dir = get_text(file, "state-dir");
+    config->id = fore_keyfile_text(file, "id");
+    config->listen = fore_keyfile_text(file, "listen");
+    config->tcti = fore_keyfile_text(file, "tcti");
+    config->pam_pin = fore_keyfile_text(file, "pam-pin");
+    config->state_dir = fore_keyfile_text(file, "state-dir");
+    config->firmware_log = fore_keyfile_text(file, "firmware-log");
+    config->ima_log = fore_keyfile_text(file, "ima-log");
     if (config->tcti == NULL) {
         config->tcti = g_strdup(DEFAULT_TCTI);
     }
+    if (config->firmware_log == NULL) {
+        config->firmware_log = g_strdup(DEFAULT_FIRMWARE_LOG);
+    }
+    if (config->ima_log == NULL) {
+        config->ima_log = g_strdup(DEFAULT_IMA_LOG);
+    }
+}
+
+ForeAttesterConfig *fore_attester_config_parse(const char *text, size_t size, GError **error)
+{
+    g_auto(ForeKeyfile) file = {NULL, NULL};
+    g_autoptr(ForeAttesterConfig) config = NULL;
+    g_autofree char *role = NULL;
+
+    if (!fore_keyfile_parse(&file, text, size, GROUP, known_keys, "foresee-attester(8)", error)) {
+        return NULL;
+    }
+    config = g_new0(ForeAttesterConfig, 1);
+    role = fore_keyfile_text(&file, "role");
+    config->role = fore_role_from_name(role);
+    fill(config, &file);
     if (!check(config, role, error)) {
         return NULL;
     }
     return g_steal_pointer(&config);
 }
 
-ForeAttesterConfig *fore_attester_config_parse(const char *text, size_t size, GError **error)
-{
-    g_autoptr(GKeyFile) file = g_key_file_new();
-    g_autoptr(GError) why = NULL;
-
-    if (!g_key_file_load_from_data(file, text, size, G_KEY_FILE_NONE, &why)) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "%s", why->message);
-        return NULL;
-    }
-    return from_file(file, error);
-}
-
 ForeAttesterConfig *fore_attester_config_load(const char *path, GError **error)
 {
-    g_autofree char *text = NULL;
-    g_autoptr(GError) why = NULL;
-    ForeAttesterConfig *config;
-    gsize size;
+    size_t size = 0;
+    g_autofree char *text = fore_keyfile_read(path, &size, error);
+    ForeAttesterConfig *config =
+        text != NULL ? fore_attester_config_parse(text, size, error) : NULL;
 
-    if (!g_file_get_contents(path, &text, &size, &why)) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE, "%s", why->message);
-        return NULL;
-    }
-    config = fore_attester_config_parse(text, size, error);
-    if (config == NULL) {
+    if (text != NULL && config == NULL) {
         g_prefix_error(error, "%s: ", path);
     }
     return config;

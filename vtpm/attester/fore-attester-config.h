@@ -8,12 +8,13 @@
 #include "vtpm/attest/fore-pathway.h"
 
 typedef struct {
-    char *id;        /* of this node, as the PAM enrols it */
-    ForeRole role;   /* hypervisor, switch or storage */
-    char *listen;    /* "tcp:HOST:PORT" or "unix:PATH" */
-    char *tcti;      /* of its TPM */
-    char *pam_pin;   /* the only peer that is served; 64 hex digits */
-    char *state_dir; /* made with mode 0700 when missing */
+    char *id;                     /* of this node, as the PAM enrols it */
+    ForeRole role;                /* hypervisor, switch or storage */
+    char *listen;                 /* "tcp:HOST:PORT" or "unix:PATH" */
+    char *tcti;                   /* of its TPM */
+    char *pam_pin;                /* the only peer that is served; 64 hex digits */
+    char *state_dir;              /* made with mode 0700 when missing */
+    char *firmware_log, *ima_log; /* absolute paths of the kernel's binary measurement lists */
 } ForeAttesterConfig;
 
 /** fore_attester_config_load. Errors: FORE_ERROR_UNAVAILABLE, FORE_ERROR_INVALID (names the key) */

@@ -58,12 +58,6 @@ json_t *fore_attester_activate(const ForeAttesterConfig *config, const json_t *a
     return json_pack("{s:o}", "secret", fore_json_bytes(secret));
 }
 
-typedef struct {
-    uint8_t nonce[FORE_NONCE_SIZE];
-    uint32_t mask;
-    const char *vm, *vm_ak_name; /* borrowed from the arguments */
-} QuoteRequest;
-
 static bool is_ak_name(const char *hex)
 {
     size_t n = strlen(hex);
@@ -71,24 +65,29 @@ static bool is_ak_name(const char *hex)
     return n > 0 && n <= 2 * AK_NAME_MAX && n % 2 == 0 && strspn(hex, "0123456789abcdef") == n;
 }
 
-static bool read_request(const json_t *arguments, QuoteRequest *ret, GError **error)
+bool fore_attester_question(const ForeAttesterConfig *config, const json_t *arguments,
+                            ForeAttesterQuestion *ret, GError **error)
 {
     g_autoptr(GBytes) nonce = NULL;
+    g_autoptr(GBytes) extra = NULL;
+    const char *vm, *vm_ak_name;
     int64_t mask;
 
     if (!fore_json_get_bytes(arguments, "nonce", FORE_NONCE_SIZE, &nonce, error) ||
         !fore_json_get_int(arguments, "pcr-mask", 1, PCR_MASK, &mask, error) ||
-        !fore_json_get_string(arguments, "vm", &ret->vm, error) ||
-        !fore_json_get_string(arguments, "vm-ak-name", &ret->vm_ak_name, error)) {
+        !fore_json_get_string(arguments, "vm", &vm, error) ||
+        !fore_json_get_string(arguments, "vm-ak-name", &vm_ak_name, error)) {
         return false;
     }
-    if (g_bytes_get_size(nonce) != FORE_NONCE_SIZE || !fore_uuid_is_valid(ret->vm) ||
-        !is_ak_name(ret->vm_ak_name)) {
+    if (g_bytes_get_size(nonce) != FORE_NONCE_SIZE || !fore_uuid_is_valid(vm) ||
+        !is_ak_name(vm_ak_name)) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
                     "want a nonce of 32 bytes, a VM UUID and an AK name in hex");
         return false;
     }
-    memcpy(ret->nonce, g_bytes_get_data(nonce, NULL), FORE_NONCE_SIZE);
+    extra = fore_pathway_node_extra(g_bytes_get_data(nonce, NULL), config->id, config->role, vm,
+                                    vm_ak_name);
+    memcpy(ret->extra, g_bytes_get_data(extra, NULL), sizeof(ret->extra));
     ret->mask = (uint32_t)mask;
     return true;
 }
@@ -135,28 +134,47 @@ static json_t *pcrs_to_json(uint32_t mask, const uint8_t (*pcrs)[32])
     return values;
 }
 
-json_t *fore_attester_quote(const ForeAttesterConfig *config, const json_t *arguments,
-                            GError **error)
+/* One question signs its own extra data; several sign the list of theirs. */
+static GBytes *extra_of(const ForeAttesterQuestion *questions, size_t n, json_t **ret_batch)
 {
-    QuoteRequest request;
+    uint8_t extras[FORE_BATCH_MAX][32];
+
+    g_assert(n > 0 && n <= FORE_BATCH_MAX);
+    *ret_batch = NULL;
+    if (n == 1) {
+        return g_bytes_new(questions[0].extra, sizeof(questions[0].extra));
+    }
+    *ret_batch = json_array();
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *text = fore_b64_encode(questions[i].extra, sizeof(questions[i].extra));
+
+        memcpy(extras[i], questions[i].extra, sizeof(extras[i]));
+        json_array_append_new(*ret_batch, json_string(text));
+    }
+    return fore_pathway_batch_extra((const uint8_t(*)[32])extras, n);
+}
+
+json_t *fore_attester_quote(const ForeAttesterConfig *config, ForeAttesterLogs *logs,
+                            const ForeAttesterQuestion *questions, size_t n, GError **error)
+{
+    const uint32_t mask = questions[0].mask;
     uint8_t pcrs[FORE_TPM_PCRS][32];
-    g_autoptr(ForeTpm) tpm = NULL;
-    g_autoptr(GBytes) extra = NULL;
+    g_autoptr(json_t) batch = NULL;
+    g_autoptr(json_t) sizes = NULL;
+    g_autoptr(GBytes) extra = extra_of(questions, n, &batch);
+    g_autoptr(ForeTpm) tpm = fore_tpm_open(config->tcti, error);
     g_autoptr(GBytes) attest = NULL;
     g_autoptr(GBytes) signature = NULL;
 
-    if (!read_request(arguments, &request, error)) {
+    if (tpm == NULL || !quote_steadily(tpm, extra, mask, &attest, &signature, pcrs, error)) {
         return NULL;
     }
-    extra = fore_pathway_node_extra(request.nonce, config->id, config->role, request.vm,
-                                    request.vm_ak_name);
-    tpm = fore_tpm_open(config->tcti, error);
-    if (tpm == NULL ||
-        !quote_steadily(tpm, extra, request.mask, &attest, &signature, pcrs, error)) {
+    sizes = fore_attester_logs_sizes(logs, error);
+    if (sizes == NULL) {
         return NULL;
     }
-    return json_pack("{s:o, s:o, s:o, s:b}", "attest", fore_json_bytes(attest), "signature",
-                     fore_json_bytes(signature), "pcrs",
-                     pcrs_to_json(request.mask, (const uint8_t(*)[32])pcrs), "software-tpm",
-                     fore_tpm_is_software(tpm));
+    return json_pack("{s:o, s:o, s:o, s:b, s:O, s:O*}", "attest", fore_json_bytes(attest),
+                     "signature", fore_json_bytes(signature), "pcrs",
+                     pcrs_to_json(mask, (const uint8_t(*)[32])pcrs), "software-tpm",
+                     fore_tpm_is_software(tpm), "log-sizes", sizes, "batch", batch);
 }

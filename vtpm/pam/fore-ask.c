@@ -1,26 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How it works.  One timer is the deadline of everything; whatever stage it finds, silence at that
+ * stage is called silence.  A host name is looked up by GResolver, whose threads are its own, and
+ * whose answer comes through the loop.
+ */
 #include "vtpm/pam/fore-ask.h"
+
+#include <gio/gio.h>
+#include <string.h>
 
 #include "common/fore-error.h"
 #include "common/fore-wire.h"
 
 struct ForeAsk {
-    ForeWire *wire;
+    GMainContext *context;
+    ForeIdentity *identity;
+    ForeWire *wire; /* NULL while the name is looked up */
+    GSource *timer;
     GSource *failed; /* the connection could not even be begun */
     GError *why;
+    GCancellable *lookup; /* NULL: none runs */
+    char *port;           /* of the name that is looked up */
     char *pin;
     const char *pins[2];
-    ForeAskReply reply; /* NULL once called */
+    char *command; /* waits for the connection */
+    json_t *arguments;
+    unsigned timeout_ms;
+    bool pending; /* a command is owed a reply */
+    ForeAskReply reply;
     gpointer data;
 };
 
 static void deliver(ForeAsk *ask, const json_t *ret, const GError *error)
 {
-    ForeAskReply reply = ask->reply;
-
-    ask->reply = NULL;
-    if (reply != NULL) {
-        reply(ret, error, ask->data); /* @ask may be gone now */
+    if (ask->pending) {
+        ask->pending = false;
+        ask->reply(ret, error, ask->data); /* @ask may be gone now */
     }
 }
 
@@ -34,6 +49,28 @@ static gboolean on_failed(gpointer data)
     ForeAsk *ask = data;
     g_autoptr(GError) why = g_steal_pointer(&ask->why);
 
+    g_clear_pointer(&ask->failed, g_source_unref);
+    deliver(ask, NULL, why);
+    return G_SOURCE_REMOVE;
+}
+
+/* From the loop, because whoever asks does not expect the answer from within its question. */
+static void fail_soon(ForeAsk *ask, GError *why /* (transfer full) */)
+{
+    g_assert(ask->failed == NULL);
+    ask->why = why;
+    ask->failed = g_idle_source_new();
+    g_source_set_priority(ask->failed, G_PRIORITY_DEFAULT);
+    g_source_set_callback(ask->failed, on_failed, ask, NULL);
+    g_source_attach(ask->failed, ask->context);
+}
+
+static gboolean on_deadline(gpointer data)
+{
+    ForeAsk *ask = data;
+    g_autoptr(GError) why =
+        g_error_new(FORE_ERROR, FORE_ERROR_TIMEOUT, "no answer within %u ms", ask->timeout_ms);
+
     deliver(ask, NULL, why);
     return G_SOURCE_REMOVE;
 }
@@ -45,36 +82,120 @@ static void on_closed(ForeWire *wire, const GError *why, gpointer data)
 
 static const ForeWireOps wire_ops = {.on_closed = on_closed};
 
+static void connect_to(ForeAsk *ask, const char *address)
+{
+    /* the timer is the deadline; these only must not be shorter */
+    unsigned later_ms = ask->timeout_ms + 1000;
+    ForeWireConfig wire = {.json = fore_json_limits_guest, .greeting_timeout_ms = later_ms};
+    ForeChannelConfig channel = {.mode = FORE_CHANNEL_TLS_CLIENT,
+                                 .identity = ask->identity,
+                                 .pins = ask->pins,
+                                 .handshake_timeout_ms = later_ms};
+    GError *why = NULL;
+    int fd = fore_connect(address, &why);
+
+    if (fd < 0) {
+        /* whatever the address lacks: to whoever asked, the attester is not there */
+        why->code = FORE_ERROR_UNAVAILABLE;
+        fail_soon(ask, why);
+        return;
+    }
+    ask->wire = fore_wire_new(ask->context, fd, &channel, FORE_WIRE_CLIENT, &wire, &wire_ops, ask);
+    fore_wire_execute(ask->wire, ask->command, g_steal_pointer(&ask->arguments), later_ms, on_reply,
+                      ask);
+}
+
+/* --- names --- */
+
+static void on_resolved(GObject *resolver, GAsyncResult *result, gpointer data)
+{
+    ForeAsk *ask = data;
+    g_autoptr(GError) why = NULL;
+    GList *found = g_resolver_lookup_by_name_finish(G_RESOLVER(resolver), result, &why);
+    g_autofree char *host = NULL;
+    g_autofree char *address = NULL;
+
+    if (g_error_matches(why, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+        return; /* @ask is gone */
+    }
+    g_clear_object(&ask->lookup);
+    if (found == NULL) {
+        fail_soon(ask, g_error_new(FORE_ERROR, FORE_ERROR_UNAVAILABLE, "%s", why->message));
+        return;
+    }
+    host = g_inet_address_to_string(found->data);
+    address =
+        g_strdup_printf(strchr(host, ':') != NULL ? "tcp:[%s]:%s" : "tcp:%s:%s", host, ask->port);
+    g_resolver_free_addresses(found);
+    connect_to(ask, address);
+}
+
+/* The host of "tcp:HOST:PORT" when it is a name, and its port; else NULL. */
+static char *name_of(const char *address, char **ret_port)
+{
+    const char *text = g_str_has_prefix(address, "tcp:") ? address + 4 : NULL;
+    const char *colon = text != NULL ? strrchr(text, ':') : NULL;
+    g_autofree char *host = colon != NULL ? g_strndup(text, (gsize)(colon - text)) : NULL;
+
+    if (host == NULL || host[0] == '\0' || host[0] == '[' || g_hostname_is_ip_address(host)) {
+        return NULL;
+    }
+    *ret_port = g_strdup(colon + 1);
+    return g_steal_pointer(&host);
+}
+
+static void look_up(ForeAsk *ask, const char *name)
+{
+    g_autoptr(GResolver) resolver = g_resolver_get_default();
+
+    ask->lookup = g_cancellable_new();
+    g_main_context_push_thread_default(ask->context);
+    g_resolver_lookup_by_name_async(resolver, name, ask->lookup, on_resolved, ask);
+    g_main_context_pop_thread_default(ask->context);
+}
+
+/* --- life --- */
+
 ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *arguments,
                       ForeAskReply reply, gpointer data)
 {
     ForeAsk *ask = g_new0(ForeAsk, 1);
-    /* one deadline, that of the command, so that silence at any stage is called silence */
-    unsigned later_ms = target->timeout_ms + 1000;
-    ForeWireConfig wire = {.json = fore_json_limits_guest, .greeting_timeout_ms = later_ms};
-    ForeChannelConfig channel = {.mode = FORE_CHANNEL_TLS_CLIENT,
-                                 .identity = target->identity,
-                                 .handshake_timeout_ms = later_ms};
-    int fd = fore_connect(target->address, &ask->why);
+    g_autofree char *name = name_of(target->address, &ask->port);
 
-    ask->reply = reply;
-    ask->data = data;
-    if (fd < 0) {
-        /* whatever the address lacks: to whoever asked, the attester is not there */
-        ask->why->code = FORE_ERROR_UNAVAILABLE;
-        json_decref(arguments);
-        ask->failed = g_idle_source_new();
-        g_source_set_callback(ask->failed, on_failed, ask, NULL);
-        g_source_attach(ask->failed, target->context);
-        return ask;
-    }
+    ask->context = g_main_context_ref(target->context);
+    ask->identity = target->identity;
     ask->pin = g_strdup(target->pin);
     ask->pins[0] = ask->pin;
-    channel.pins = ask->pins;
-    ask->wire =
-        fore_wire_new(target->context, fd, &channel, FORE_WIRE_CLIENT, &wire, &wire_ops, ask);
-    fore_wire_execute(ask->wire, command, arguments, target->timeout_ms, on_reply, ask);
+    ask->command = g_strdup(command);
+    ask->arguments = arguments;
+    ask->timeout_ms = target->timeout_ms;
+    ask->reply = reply;
+    ask->data = data;
+    ask->pending = true;
+    ask->timer = g_timeout_source_new(target->timeout_ms);
+    g_source_set_callback(ask->timer, on_deadline, ask, NULL);
+    g_source_attach(ask->timer, ask->context);
+    if (name != NULL) {
+        look_up(ask, name);
+    } else {
+        connect_to(ask, target->address);
+    }
     return ask;
+}
+
+void fore_ask_again(ForeAsk *ask, const char *command, json_t *arguments)
+{
+    g_assert(!ask->pending && ask->wire != NULL);
+    ask->pending = true;
+    fore_wire_execute(ask->wire, command, arguments, ask->timeout_ms + 1000, on_reply, ask);
+}
+
+static void source_done(GSource **source)
+{
+    if (*source != NULL) {
+        g_source_destroy(*source);
+        g_clear_pointer(source, g_source_unref);
+    }
 }
 
 void fore_ask_free(ForeAsk *ask)
@@ -82,12 +203,18 @@ void fore_ask_free(ForeAsk *ask)
     if (ask == NULL) {
         return;
     }
-    if (ask->failed != NULL) {
-        g_source_destroy(ask->failed);
-        g_source_unref(ask->failed);
+    if (ask->lookup != NULL) {
+        g_cancellable_cancel(ask->lookup);
+        g_object_unref(ask->lookup);
     }
+    source_done(&ask->failed);
+    source_done(&ask->timer);
     fore_wire_free(ask->wire);
     g_clear_error(&ask->why);
+    json_decref(ask->arguments);
+    g_free(ask->command);
+    g_free(ask->port);
     g_free(ask->pin);
+    g_main_context_unref(ask->context);
     g_free(ask);
 }

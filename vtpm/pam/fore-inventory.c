@@ -17,7 +17,7 @@
 #include "vtpm/pam/fore-audit.h"
 #include "vtpm/pam/fore-inventory-file.h"
 
-#define FORMAT 1
+#define FORMAT 2
 
 struct ForeInventory {
     char *path, *audit_path;
@@ -66,12 +66,12 @@ static json_t *clock_to_json(const ForeTpmClock *clock)
 static json_t *record_to_json(const ForeRecord *r)
 {
     json_t *json =
-        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:b, s:I, s:s}", "subject",
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:b, s:I, s:s, s:s}", "subject",
                   fore_subject_names[r->subject], "id", r->id, "name", r->name, "role",
                   fore_role_names[r->role], "ek-public", fore_json_bytes(r->ek_public), "ak-public",
                   fore_json_bytes(r->ak_public), "ak-name", fore_json_bytes(r->ak_name),
                   "enrolled-at", (json_int_t)r->enrolled_s, "software-tpm", r->software_tpm, "seq",
-                  (json_int_t)r->seq, "sticky", r->sticky);
+                  (json_int_t)r->seq, "sticky", r->sticky, "owner", r->owner);
 
     if (r->has_clock) {
         json_object_set_new(json, "clock", clock_to_json(&r->clock));
@@ -137,7 +137,7 @@ static bool place_from_json(const json_t *json, ForeRecord *r, GError **error)
 
 static ForeRecord *record_from_json(const json_t *json, GError **error)
 {
-    const char *subject, *id, *name, *role, *sticky;
+    const char *subject, *id, *name, *role, *sticky, *owner;
     int64_t seq;
     g_autoptr(ForeRecord) r = NULL;
 
@@ -149,6 +149,7 @@ static ForeRecord *record_from_json(const json_t *json, GError **error)
     if (!fore_json_get_string(json, "name", &name, error) ||
         !fore_json_get_string(json, "role", &role, error) ||
         !fore_json_get_string(json, "sticky", &sticky, error) ||
+        !fore_json_get_string(json, "owner", &owner, error) ||
         !fore_json_get_bytes(json, "ek-public", 1024, &r->ek_public, error) ||
         !fore_json_get_bytes(json, "ak-public", 1024, &r->ak_public, error) ||
         !fore_json_get_bytes(json, "ak-name", 66, &r->ak_name, error) ||
@@ -166,6 +167,7 @@ static ForeRecord *record_from_json(const json_t *json, GError **error)
     }
     g_strlcpy(r->name, name, sizeof(r->name));
     g_strlcpy(r->sticky, sticky, sizeof(r->sticky));
+    g_strlcpy(r->owner, owner, sizeof(r->owner));
     r->ak_name_hex =
         fore_hex_encode(g_bytes_get_data(r->ak_name, NULL), g_bytes_get_size(r->ak_name));
     return g_steal_pointer(&r);

@@ -25,6 +25,8 @@ typedef struct {
     ForeRole role;
     char *address, *pin; /* node: of its attester; else NULL */
     char **pathway;      /* VM: node ids, NULL-terminated; else NULL */
+    char owner[65];      /* VM: pin of the host agent that alone may ask for it; hypervisor: pin of
+                            the host agent that alone may enrol VMs on it; "" nobody / anybody */
     GBytes *ek_public, *ak_public, *ak_name;
     char *ak_name_hex;
     int64_t enrolled_s; /* UTC seconds */

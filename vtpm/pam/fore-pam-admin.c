@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/fore-bytes.h"
+#include "vtpm/host/fore-keyfile.h"
 #include "vtpm/pam/fore-pam-internal.h"
 
 #define LEARN_AGE_MAX_S 120 /* of a VM's last proved values */
@@ -28,6 +29,9 @@ static json_t *record_to_json(const ForeRecord *r)
         json_object_set_new(json, "pathway", pathway);
         json_object_set_new(json, "seq", json_integer((json_int_t)r->seq));
     }
+    if (r->owner[0] != '\0') {
+        json_object_set_new(json, "agent", json_string(r->owner));
+    }
     return json;
 }
 
@@ -38,6 +42,10 @@ void fore_pam_query_nodes(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
 
     for (guint i = 0; i < records->len; i++) {
         const ForeRecord *record = records->pdata[i];
+
+        if (record->subject == FORE_SUBJECT_VM && !fore_pam_owns(peer, record, NULL)) {
+            continue; /* another host's VMs are none of an agent's business */
+        }
         json_array_append_new(record->subject == FORE_SUBJECT_NODE ? nodes : vms,
                               record_to_json(record));
     }
@@ -369,6 +377,39 @@ void fore_pam_forget(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
     id = g_strdup(record->id);
     change.id = id;
     if (!fore_inventory_remove(pam->inventory, id, &change, &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    fore_call_return(call, NULL);
+}
+
+/* --- assign --- */
+
+/* A VM moved to another host, or its host agent has a new key. */
+void fore_pam_assign(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
+{
+    GError *error = NULL;
+    ForeRecord *record = find_for(pam, call, &error);
+    const char *agent;
+    char before[sizeof(record->owner)];
+    ForeChange change = {.what = "assigned", .peer = peer->pin};
+
+    if (record == NULL ||
+        !fore_json_get_string(fore_call_arguments(call), "agent", &agent, &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    if (!fore_keyfile_pin_is_valid(agent)) {
+        fore_pam_fail(call, FORE_ERROR_INVALID,
+                      "agent must be the 64 hex digits that 'foreseed --print-pin' shows");
+        return;
+    }
+    memcpy(before, record->owner, sizeof(before));
+    g_strlcpy(record->owner, agent, sizeof(record->owner));
+    change.id = record->id;
+    change.detail = record->owner;
+    if (!fore_inventory_save(pam->inventory, &change, &error)) {
+        memcpy(record->owner, before, sizeof(before));
         fore_pam_fail_with(call, error);
         return;
     }

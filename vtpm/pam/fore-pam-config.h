@@ -22,7 +22,8 @@ typedef struct {
     unsigned deadline_ms;                /* 100..60000: for the answers of the pathway's nodes */
     unsigned session_ms;                 /* 1000..60000: from begin to finish */
     unsigned max_sessions;               /* 1..64 open at once for one peer */
-    unsigned max_per_second;             /* 1..10000 commands of one peer */
+    unsigned max_per_second;             /* 1..10000 commands of one key */
+    unsigned max_enrolments;             /* 1..10000 enrolments of one key a minute */
     uint32_t vm_pcr_mask, node_pcr_mask; /* bit n = PCR n, 0..15 */
     bool require_crl;        /* every issuer of an EK certificate needs a current list */
     bool allow_software_tpm; /* nodes may answer with a software TPM: tests and demos */

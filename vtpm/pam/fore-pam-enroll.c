@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/fore-bytes.h"
+#include "vtpm/host/fore-keyfile.h"
 #include "vtpm/pam/fore-pam-internal.h"
 
 #define KEY_MAX       1024 /* bytes of a TPM2B_PUBLIC */
@@ -86,37 +87,6 @@ static void claim_done(ForePamKeysClaim *claim)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ForePamKeysClaim, claim_done)
 
-/* Reads keys from JSON of outside, judges them, puts them into @record. */
-static bool take_keys(ForePam *pam, ForeRecord *record, const json_t *info, GError **error)
-{
-    g_auto(ForePamKeysClaim) claim = {.ek_public = NULL};
-    const json_t *cert = json_object_get(info, "ek-certificate");
-    const char *name;
-
-    claim.vm_uuid = record->subject == FORE_SUBJECT_VM ? record->id : NULL;
-    if (!fore_json_get_string(info, "ak-name", &name, error)) {
-        return false;
-    }
-    claim.ak_name = fore_hex_decode(name, AK_NAME_MAX);
-    if (claim.ak_name == NULL) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "ak-name '%.140s' is no hex", name);
-        return false;
-    }
-    if (!fore_json_get_bytes(info, "ek-public", KEY_MAX, &claim.ek_public, error) ||
-        !fore_json_get_bytes(info, "ak-public", KEY_MAX, &claim.ak_public, error) ||
-        (cert != NULL && !json_is_null(cert) &&
-         !fore_json_get_bytes(info, "ek-certificate", CERT_MAX, &claim.ek_certificate, error)) ||
-        !fore_pam_judge_keys(pam->anchors, record->subject, &claim,
-                             g_get_real_time() / G_USEC_PER_SEC, &record->ak_name, error)) {
-        return false;
-    }
-    record->ek_public = g_steal_pointer(&claim.ek_public);
-    record->ak_public = g_steal_pointer(&claim.ak_public);
-    record->ak_name_hex =
-        fore_hex_encode(g_bytes_get_data(record->ak_name, NULL), g_bytes_get_size(record->ak_name));
-    return true;
-}
-
 static bool same_keys(const ForeRecord *a, const ForeRecord *b)
 {
     return g_bytes_equal(a->ek_public, b->ek_public) && g_bytes_equal(a->ak_public, b->ak_public) &&
@@ -147,6 +117,48 @@ static bool identity_is_free(ForePam *pam, const ForeRecord *fresh, GError **err
     return true;
 }
 
+/* Keys from JSON of outside, as they are claimed, into @record.  Nothing is judged yet. */
+static bool read_keys(ForeRecord *record, const json_t *info, ForePamKeysClaim *claim,
+                      GError **error)
+{
+    const json_t *cert = json_object_get(info, "ek-certificate");
+    const char *name;
+
+    claim->vm_uuid = record->subject == FORE_SUBJECT_VM ? record->id : NULL;
+    if (!fore_json_get_string(info, "ak-name", &name, error)) {
+        return false;
+    }
+    claim->ak_name = fore_hex_decode(name, AK_NAME_MAX);
+    if (claim->ak_name == NULL) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "ak-name '%.140s' is no hex", name);
+        return false;
+    }
+    if (!fore_json_get_bytes(info, "ek-public", KEY_MAX, &claim->ek_public, error) ||
+        !fore_json_get_bytes(info, "ak-public", KEY_MAX, &claim->ak_public, error) ||
+        (cert != NULL && !json_is_null(cert) &&
+         !fore_json_get_bytes(info, "ek-certificate", CERT_MAX, &claim->ek_certificate, error))) {
+        return false;
+    }
+    record->ek_public = g_bytes_ref(claim->ek_public);
+    record->ak_public = g_bytes_ref(claim->ak_public);
+    record->ak_name = g_bytes_ref(claim->ak_name);
+    record->ak_name_hex =
+        fore_hex_encode(g_bytes_get_data(record->ak_name, NULL), g_bytes_get_size(record->ak_name));
+    return true;
+}
+
+/* Cheap questions first: whether the name is free is a look-up, a certificate chain is not.  The
+ * claimed name of the AK that the look-up used is the computed one, or the judge refuses it. */
+static bool take_keys(ForePam *pam, ForeRecord *record, const json_t *info, GError **error)
+{
+    g_auto(ForePamKeysClaim) claim = {.ek_public = NULL};
+    g_autoptr(GBytes) ak_name = NULL;
+
+    return read_keys(record, info, &claim, error) && identity_is_free(pam, record, error) &&
+           fore_pam_judge_keys(pam->anchors, record->subject, &claim,
+                               g_get_real_time() / G_USEC_PER_SEC, &ak_name, error);
+}
+
 /* What may change under a name that keeps its keys. */
 static void swap_place(ForeRecord *a, ForeRecord *b)
 {
@@ -155,9 +167,11 @@ static void swap_place(ForeRecord *a, ForeRecord *b)
     a->address = b->address;
     a->pathway = b->pathway;
     memcpy(a->name, b->name, sizeof(a->name));
+    memcpy(a->owner, b->owner, sizeof(a->owner));
     b->address = was.address;
     b->pathway = was.pathway;
     memcpy(b->name, was.name, sizeof(b->name));
+    memcpy(b->owner, was.owner, sizeof(b->owner));
 }
 
 /* Stores @record (transfer full), or, when the same keys are enrolled, only what is not identity.
@@ -180,6 +194,9 @@ static bool store(ForePam *pam, ForeRecord *record, const char *peer_pin, bool m
         fore_record_free(record);
         change.id = old->id;
         return fore_inventory_save(pam->inventory, &change, error);
+    }
+    if (record->owner[0] == '\0') {
+        g_strlcpy(record->owner, old->owner, sizeof(record->owner)); /* none named: as it was */
     }
     swap_place(old, record);
     if (!fore_inventory_save(pam->inventory, &change, error)) {
@@ -260,7 +277,6 @@ static bool check_node_info(NodeEnrolment *e, const json_t *info, GError **error
         return false;
     }
     return take_keys(e->pam, e->record, info, error) &&
-           identity_is_free(e->pam, e->record, error) &&
            fore_pam_credential_init(&e->credential, e->record->ek_public, e->record->ak_name,
                                     error);
 }
@@ -288,22 +304,41 @@ static void on_node_info(const json_t *ret, const GError *why, gpointer data)
                      on_node_activated, e);
 }
 
+/* The host agent that a node or VM belongs to; optional. */
+static bool read_agent(const json_t *arguments, const char **ret, GError **error)
+{
+    *ret = "";
+    if (json_object_get(arguments, "agent") == NULL) {
+        return true;
+    }
+    if (!fore_json_get_string(arguments, "agent", ret, error)) {
+        return false;
+    }
+    if (!fore_keyfile_pin_is_valid(*ret)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "agent must be the 64 hex digits that 'foreseed --print-pin' shows");
+        return false;
+    }
+    return true;
+}
+
 static ForeRecord *read_node_request(const json_t *arguments, GError **error)
 {
-    const char *id, *role_name, *address, *pin;
+    const char *id, *role_name, *address, *pin, *agent;
     ForeRole role;
     ForeRecord *record;
 
     if (!fore_json_get_string(arguments, "id", &id, error) ||
         !fore_json_get_string(arguments, "role", &role_name, error) ||
         !fore_json_get_string(arguments, "address", &address, error) ||
-        !fore_json_get_string(arguments, "pin", &pin, error)) {
+        !fore_json_get_string(arguments, "pin", &pin, error) ||
+        !read_agent(arguments, &agent, error)) {
         return NULL;
     }
     role = fore_role_from_name(role_name);
     if (!fore_name_is_valid(id) || fore_uuid_is_valid(id) || strcmp(id, "guest") == 0 ||
         role == FORE_ROLE_GUEST || role == FORE_ROLE_N || strlen(address) > 255 ||
-        !fore_pam_pin_is_valid(pin)) {
+        !fore_keyfile_pin_is_valid(pin)) {
         g_set_error(
             error, FORE_ERROR, FORE_ERROR_INVALID,
             "want id (a name), role (hypervisor, switch, storage), address (tcp:HOST:PORT or "
@@ -314,6 +349,7 @@ static ForeRecord *read_node_request(const json_t *arguments, GError **error)
     record->role = role;
     record->address = g_strdup(address);
     record->pin = g_strdup(pin);
+    g_strlcpy(record->owner, agent, sizeof(record->owner));
     record->enrolled_s = g_get_real_time() / G_USEC_PER_SEC;
     return record;
 }
@@ -378,18 +414,20 @@ static bool read_pathway(ForePam *pam, const json_t *arguments, ForeRecord *reco
     return true;
 }
 
-static ForeRecord *read_vm_request(ForePam *pam, const json_t *arguments, GError **error)
+/* Everything but the keys. */
+static ForeRecord *read_vm_request(ForePam *pam, const ForePamPeer *peer, const json_t *arguments,
+                                   json_t **ret_info, GError **error)
 {
-    const char *id, *name, *told;
-    json_t *info;
+    const char *id, *name, *told, *agent;
     int64_t seq;
     g_autoptr(ForeRecord) record = NULL;
 
     if (!fore_json_get_string(arguments, "vm", &id, error) ||
         !fore_json_get_string(arguments, "name", &name, error) ||
-        !fore_json_get_object(arguments, "info", &info, error) ||
-        !fore_json_get_string(info, "vm-uuid", &told, error) ||
-        !fore_json_get_int(info, "seq", 0, INT64_MAX / 2, &seq, error)) {
+        !fore_json_get_object(arguments, "info", ret_info, error) ||
+        !fore_json_get_string(*ret_info, "vm-uuid", &told, error) ||
+        !fore_json_get_int(*ret_info, "seq", 0, INT64_MAX / 2, &seq, error) ||
+        !read_agent(arguments, &agent, error)) {
         return NULL;
     }
     if (!fore_uuid_is_valid(id) || !fore_name_is_valid(name) || strcmp(id, told) != 0) {
@@ -400,14 +438,12 @@ static ForeRecord *read_vm_request(ForePam *pam, const json_t *arguments, GError
     }
     record = fore_record_new(FORE_SUBJECT_VM, id);
     g_strlcpy(record->name, name, sizeof(record->name));
+    g_strlcpy(record->owner, peer->is_operator ? agent : peer->pin, sizeof(record->owner));
     record->role = FORE_ROLE_GUEST;
     record->seq = (uint64_t)seq;
     record->software_tpm = true;
     record->enrolled_s = g_get_real_time() / G_USEC_PER_SEC;
-    if (!read_pathway(pam, arguments, record, error) || !take_keys(pam, record, info, error)) {
-        return NULL;
-    }
-    return g_steal_pointer(&record);
+    return read_pathway(pam, arguments, record, error) ? g_steal_pointer(&record) : NULL;
 }
 
 /* Another enrolment of the same VM is open: one of this peer gives way, another peer's stays. */
@@ -433,19 +469,39 @@ static bool make_way(ForePam *pam, const char *vm, const char *pin, GError **err
     return true;
 }
 
-/* Where a VM's growth passes through is the operator's to change. */
-static bool pathway_is_kept(ForePam *pam, const ForeRecord *fresh, bool is_operator, GError **error)
+/* An agent enrols VMs of its own host only, and keeps to the pathway that stands: where a VM's
+ * growth passes through is the operator's to change. */
+static bool agent_may_enroll(ForePam *pam, const ForePamPeer *peer, const ForeRecord *fresh,
+                             GError **error)
 {
     const ForeRecord *old = fore_inventory_find(pam->inventory, fresh->id);
 
-    if (old == NULL || is_operator ||
-        g_strv_equal((const char *const *)old->pathway, (const char *const *)fresh->pathway)) {
+    if (peer->is_operator) {
         return true;
     }
-    g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-                "VM '%s' is enrolled with another pathway; only an operator may change it",
-                fresh->id);
-    return false;
+    for (unsigned i = 0; fresh->pathway[i] != NULL; i++) {
+        const ForeRecord *node = fore_inventory_find(pam->inventory, fresh->pathway[i]);
+
+        if (node->owner[0] != '\0' && strcmp(node->owner, peer->pin) != 0) {
+            g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
+                        "node '%s' belongs to host agent %.16s, so %.16s enrols no VM on it",
+                        node->id, node->owner, peer->pin);
+            return false;
+        }
+    }
+    if (old == NULL) {
+        return true;
+    }
+    if (!fore_pam_owns(peer, old, error)) {
+        return false;
+    }
+    if (!g_strv_equal((const char *const *)old->pathway, (const char *const *)fresh->pathway)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
+                    "VM '%s' is enrolled with another pathway; only an operator may change it",
+                    fresh->id);
+        return false;
+    }
+    return true;
 }
 
 static gboolean on_enrolment_expiry(gpointer data)
@@ -465,7 +521,7 @@ static VmEnrolment *vm_enrolment_new(ForePam *pam, const ForePamPeer *peer, Fore
     e->record = record;
     e->is_operator = peer->is_operator;
     g_strlcpy(e->peer_pin, peer->pin, sizeof(e->peer_pin));
-    if (!identity_is_free(pam, record, error) || !fore_pam_session_id(e->id, error) ||
+    if (!fore_pam_session_id(e->id, error) ||
         !fore_pam_credential_init(&e->credential, record->ek_public, record->ak_name, error)) {
         vm_enrolment_free(e);
         return NULL;
@@ -481,14 +537,16 @@ void fore_pam_enroll_vm(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
     GError *error = NULL;
     ForeRecord *record = NULL;
     VmEnrolment *e;
+    json_t *info;
 
     if (g_hash_table_size(pam->enrolments) >= MAX_ENROLLING) {
         fore_pam_fail(call, FORE_ERROR_LIMIT, "%d VMs are being enrolled already", MAX_ENROLLING);
         return;
     }
-    record = read_vm_request(pam, fore_call_arguments(call), &error);
-    if (record != NULL && (!make_way(pam, record->id, peer->pin, &error) ||
-                           !pathway_is_kept(pam, record, peer->is_operator, &error))) {
+    record = read_vm_request(pam, peer, fore_call_arguments(call), &info, &error);
+    if (record != NULL &&
+        (!make_way(pam, record->id, peer->pin, &error) ||
+         !agent_may_enroll(pam, peer, record, &error) || !take_keys(pam, record, info, &error))) {
         g_clear_pointer(&record, fore_record_free);
     }
     e = record != NULL ? vm_enrolment_new(pam, peer, record, &error) : NULL;

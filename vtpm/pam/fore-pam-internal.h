@@ -3,9 +3,11 @@
 /* Shared by fore-pam*.c only: the server's state and the command handlers. */
 #include "common/fore-error.h"
 #include "common/fore-wire.h"
+#include "vtpm/host/fore-accept.h"
 #include "vtpm/pam/fore-ask.h"
 #include "vtpm/pam/fore-inventory.h"
 #include "vtpm/pam/fore-pam-judge.h"
+#include "vtpm/pam/fore-pam-limit.h"
 #include "vtpm/pam/fore-pam.h"
 
 #define FORE_SESSION_ID_LEN 32 /* hex characters */
@@ -20,8 +22,10 @@ struct ForePam {
     ForeReference *reference; /* NULL: none set */
     ForePamAnchors *anchors;
     int fd;
+    ForeAccept acceptor;
     GSource *accept;
-    GPtrArray *peers;            /* ForePamPeer */
+    GPtrArray *peers; /* ForePamPeer */
+    ForePamLimit *limit;
     const char **all_pins;       /* agents and operators, NULL-terminated */
     GHashTable *runs;            /* session id -> ForePamRun */
     GHashTable *enrolments;      /* session id -> VM enrolment */
@@ -34,10 +38,16 @@ typedef struct {
     ForePam *pam;
     ForeWire *wire;
     bool is_operator;
-    char pin[FORE_PIN_HEX + 1];
+    char pin[FORE_PIN_HEX + 1]; /* "" until TLS has proved it */
 } ForePamPeer;
 
 typedef void (*ForePamHandler)(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
+
+/* fore-pam-peer.c */
+void fore_pam_peers_init(ForePam *pam);
+void fore_pam_peers_done(ForePam *pam);
+/** fore_pam_listen: serve from now on. Errors: as fore_listen() */
+bool fore_pam_listen(ForePam *pam, GError **error);
 
 /* fore-pam-enroll.c */
 void fore_pam_enroll_node(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
@@ -58,6 +68,7 @@ void fore_pam_learn(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_set_reference(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_release(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_forget(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
+void fore_pam_assign(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_admin_init(ForePam *pam);
 void fore_pam_admin_done(ForePam *pam);
 
@@ -70,8 +81,8 @@ void fore_pam_fail_with(ForeCall *call, GError *error);
 bool fore_pam_random(void *ret, size_t size, GError **error);
 /** fore_pam_session_id: 32 fresh hex characters */
 bool fore_pam_session_id(char ret[FORE_SESSION_ID_LEN + 1], GError **error);
-/** fore_pam_pin_is_valid: 64 lower-case hex digits */
-bool fore_pam_pin_is_valid(const char *text);
+/** fore_pam_owns: may this peer speak for @vm?  Its own host agent only, see ForeRecord.owner */
+bool fore_pam_owns(const ForePamPeer *peer, const ForeRecord *vm, GError **error);
 /** fore_pam_ask: a question to the attester of @record within the deadline */
 ForeAsk *fore_pam_ask(ForePam *pam, const char *address, const char *pin, const char *command,
                       json_t *arguments, ForeAskReply reply, gpointer data);

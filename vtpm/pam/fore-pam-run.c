@@ -18,6 +18,7 @@
 #include "common/fore-bytes.h"
 #include "vtpm/attest/fore-grant.h"
 #include "vtpm/attest/fore-jws.h"
+#include "vtpm/host/fore-keyfile.h"
 #include "vtpm/pam/fore-pam-internal.h"
 
 #define MAX_RUNS    512
@@ -231,6 +232,10 @@ void fore_pam_begin(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
                       vm_id);
         return;
     }
+    if (!fore_pam_owns(peer, vm, &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
     run = may_begin(pam, peer->pin, &error) ? run_new(pam, peer->pin, vm, &error) : NULL;
     if (run == NULL) {
         fore_pam_fail_with(call, error);
@@ -406,7 +411,7 @@ static bool read_finish(const json_t *arguments, Finish *ret, GError **error)
     if (!fore_json_get_string(arguments, "channel-pin", &ret->channel_pin, error)) {
         return false;
     }
-    if (ret->evidence != NULL && !fore_pam_pin_is_valid(ret->channel_pin)) {
+    if (ret->evidence != NULL && !fore_keyfile_pin_is_valid(ret->channel_pin)) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
                     "channel-pin must be the 64 hex digits of the key that the guest shows in TLS");
         return false;

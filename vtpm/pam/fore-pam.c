@@ -1,46 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * How it works.  A peer's key, proved by TLS, is looked up among the pinned ones and decides what
- * it may do; there is no other credential.  Every command is one row of a table.  Commands that
- * wait for attesters keep their call and the peer's pin, never the peer itself, which may be gone
- * by then.
- */
+/* The life of the manager: its state folder, its keys, its start and its end. */
 #include "vtpm/pam/fore-pam.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <openssl/rand.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/fore-bytes.h"
 #include "vtpm/pam/fore-pam-internal.h"
-
-#define MAX_PEERS     256
-#define MAX_PEERS_NEW 64 /* of these, still without a proved key */
-
-typedef enum { AGENT = 1, OPERATOR = 2, BOTH = 3 } Who;
-
-static const struct {
-    const char *name;
-    Who who;
-    ForePamHandler handler;
-} commands[] = {
-    {"query-nodes", BOTH, fore_pam_query_nodes},
-    {"enroll-node", OPERATOR, fore_pam_enroll_node},
-    {"enroll-vm", BOTH, fore_pam_enroll_vm},
-    {"activate-vm", BOTH, fore_pam_activate_vm},
-    {"begin", AGENT, fore_pam_begin},
-    {"finish", AGENT, fore_pam_finish},
-    {"learn", OPERATOR, fore_pam_learn},
-    {"set-reference", OPERATOR, fore_pam_set_reference},
-    {"release", OPERATOR, fore_pam_release},
-    {"forget", OPERATOR, fore_pam_forget},
-};
 
 /* --- shared --- */
 
@@ -84,9 +55,16 @@ bool fore_pam_session_id(char ret[FORE_SESSION_ID_LEN + 1], GError **error)
     return true;
 }
 
-bool fore_pam_pin_is_valid(const char *text)
+bool fore_pam_owns(const ForePamPeer *peer, const ForeRecord *vm, GError **error)
 {
-    return strlen(text) == FORE_PIN_HEX && strspn(text, "0123456789abcdef") == FORE_PIN_HEX;
+    if (peer->is_operator || strcmp(vm->owner, peer->pin) == 0) {
+        return true;
+    }
+    g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
+                "VM '%s' belongs to host agent %.16s, not to %.16s; after a move an operator runs "
+                "'foresee pam assign'",
+                vm->name, vm->owner[0] != '\0' ? vm->owner : "(nobody)", peer->pin);
+    return false;
 }
 
 ForeAsk *fore_pam_ask(ForePam *pam, const char *address, const char *pin, const char *command,
@@ -159,105 +137,6 @@ bool fore_pam_note(ForeRecord *record, const ForeNodeResult *result, uint32_t ma
                   fore_role_names[record->role], record->name, record->sticky);
     }
     return failed;
-}
-
-/* --- peers --- */
-
-static void peer_free(gpointer data)
-{
-    ForePamPeer *peer = data;
-
-    fore_wire_free(peer->wire);
-    g_free(peer);
-}
-
-static void on_peer_ready(ForeWire *wire, gpointer data)
-{
-    ForePamPeer *peer = data;
-    const char *pin = fore_channel_peer_pin(fore_wire_channel(wire));
-
-    g_assert(pin != NULL);
-    g_strlcpy(peer->pin, pin, sizeof(peer->pin));
-    peer->is_operator = g_strv_contains((const char *const *)peer->pam->config->operator_pins, pin);
-}
-
-static void on_peer_command(ForeWire *wire, ForeCall *call, gpointer data)
-{
-    ForePamPeer *peer = data;
-    Who who = peer->is_operator ? OPERATOR : AGENT;
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
-        if (strcmp(commands[i].name, fore_call_command(call)) != 0) {
-            continue;
-        }
-        if ((commands[i].who & who) == 0) {
-            fore_pam_fail(call, FORE_ERROR_UNTRUSTED, "'%s' is for %s; this key is an %s's",
-                          commands[i].name, who == AGENT ? "operators" : "agents",
-                          who == AGENT ? "agent" : "operator");
-            return;
-        }
-        commands[i].handler(peer->pam, peer, call);
-        return;
-    }
-    fore_pam_fail(call, FORE_ERROR_NOT_FOUND, "no command '%.64s'; see foresee-pam(8)",
-                  fore_call_command(call));
-}
-
-static void on_peer_closed(ForeWire *wire, const GError *why, gpointer data)
-{
-    ForePamPeer *peer = data;
-
-    if (why != NULL && !g_error_matches(why, FORE_ERROR, FORE_ERROR_CLOSED)) {
-        g_message("peer %.16s dropped: %s", peer->pin[0] != '\0' ? peer->pin : "(unknown)",
-                  why->message);
-    }
-    g_ptr_array_remove_fast(peer->pam->peers, peer);
-}
-
-static const ForeWireOps wire_ops = {
-    .on_ready = on_peer_ready,
-    .on_command = on_peer_command,
-    .on_closed = on_peer_closed,
-};
-
-/* Strangers who only hold connections open must not keep pinned peers out. */
-static bool has_room(const ForePam *pam)
-{
-    unsigned strangers = 0;
-
-    for (guint i = 0; i < pam->peers->len; i++) {
-        const ForePamPeer *peer = pam->peers->pdata[i];
-        strangers += peer->pin[0] == '\0';
-    }
-    return pam->peers->len < MAX_PEERS && strangers < MAX_PEERS_NEW;
-}
-
-static gboolean on_accept(gint fd, GIOCondition condition, gpointer data)
-{
-    ForePam *pam = data;
-    ForeChannelConfig channel = {
-        .mode = FORE_CHANNEL_TLS_SERVER,
-        .identity = pam->keys->channel,
-        .pins = pam->all_pins,
-    };
-    ForeWireConfig wire = {.json = fore_json_limits_peer,
-                           .max_per_second = pam->config->max_per_second};
-    int peer_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    ForePamPeer *peer;
-
-    if (peer_fd < 0) {
-        return G_SOURCE_CONTINUE;
-    }
-    if (!has_room(pam)) {
-        close(peer_fd);
-        return G_SOURCE_CONTINUE;
-    }
-    peer = g_new0(ForePamPeer, 1);
-    peer->pam = pam;
-    g_ptr_array_add(pam->peers, peer);
-    peer->wire =
-        fore_wire_new(pam->context, peer_fd, &channel, FORE_WIRE_SERVER, &wire, &wire_ops, peer);
-    return G_SOURCE_CONTINUE;
 }
 
 /* --- start and stop --- */
@@ -350,20 +229,6 @@ static bool open_state(ForePam *pam, GError **error)
     return pam->anchors != NULL && load_reference(pam, error);
 }
 
-static const char **join_pins(const ForePamConfig *config)
-{
-    GPtrArray *pins = g_ptr_array_new();
-
-    for (unsigned i = 0; config->agent_pins[i] != NULL; i++) {
-        g_ptr_array_add(pins, config->agent_pins[i]);
-    }
-    for (unsigned i = 0; config->operator_pins[i] != NULL; i++) {
-        g_ptr_array_add(pins, config->operator_pins[i]);
-    }
-    g_ptr_array_add(pins, NULL);
-    return (const char **)g_ptr_array_free(pins, FALSE);
-}
-
 ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const ForePamKeys *keys,
                       GError **error)
 {
@@ -373,9 +238,7 @@ ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const 
     pam->config = config;
     pam->keys = keys;
     pam->lock_fd = -1;
-    pam->fd = -1;
-    pam->peers = g_ptr_array_new_with_free_func(peer_free);
-    pam->all_pins = join_pins(config);
+    fore_pam_peers_init(pam);
     pam->epoch = (uint64_t)g_get_real_time();
     fore_pam_run_init(pam);
     fore_pam_enroll_init(pam);
@@ -383,14 +246,7 @@ ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const 
     if (!open_state(pam, error)) {
         return NULL;
     }
-    pam->fd = fore_listen(config->listen, error);
-    if (pam->fd < 0) {
-        return NULL;
-    }
-    pam->accept = g_unix_fd_source_new(pam->fd, G_IO_IN);
-    g_source_set_callback(pam->accept, G_SOURCE_FUNC(on_accept), pam, NULL);
-    g_source_attach(pam->accept, context);
-    return g_steal_pointer(&pam);
+    return fore_pam_listen(pam, error) ? g_steal_pointer(&pam) : NULL;
 }
 
 void fore_pam_free(ForePam *pam)
@@ -398,14 +254,7 @@ void fore_pam_free(ForePam *pam)
     if (pam == NULL) {
         return;
     }
-    if (pam->accept != NULL) {
-        g_source_destroy(pam->accept);
-        g_source_unref(pam->accept);
-    }
-    if (pam->fd >= 0) {
-        close(pam->fd);
-    }
-    g_ptr_array_unref(pam->peers);
+    fore_pam_peers_done(pam);
     fore_pam_run_done(pam);
     fore_pam_enroll_done(pam);
     fore_pam_admin_done(pam);
@@ -416,7 +265,6 @@ void fore_pam_free(ForePam *pam)
     if (pam->lock_fd >= 0) {
         close(pam->lock_fd);
     }
-    g_free(pam->all_pins);
     g_main_context_unref(pam->context);
     g_free(pam);
 }

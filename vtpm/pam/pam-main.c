@@ -7,6 +7,7 @@
 
 #include "common/fore-error.h"
 #include "vtpm/attest/fore-reference.h"
+#include "vtpm/host/fore-log.h"
 #include "vtpm/pam/fore-inventory-file.h"
 #include "vtpm/pam/fore-inventory.h"
 #include "vtpm/pam/fore-pam.h"
@@ -200,6 +201,7 @@ int main(int argc, char **argv)
     }
     /* tpm2-tss writes a line for every byte it dislikes (ATTACKS: verbose TSS logging) */
     g_setenv("TSS2_LOG", "all+none", FALSE);
+    fore_log_one_line();
     if (opt_version) {
         printf("foresee-pam " FORE_VERSION "\n");
         return EXIT_OK;
