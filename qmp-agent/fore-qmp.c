@@ -519,3 +519,8 @@ const ForeQmpTruth *fore_qmp_truth(const ForeQmp *qmp)
 {
     return &qmp->truth;
 }
+
+ForeLink *fore_qmp_link(ForeQmp *qmp)
+{
+    return qmp->link;
+}

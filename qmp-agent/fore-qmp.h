@@ -42,6 +42,8 @@ void fore_qmp_free(ForeQmp *qmp);
 bool fore_qmp_is_up(const ForeQmp *qmp);
 const char *fore_qmp_reason(const ForeQmp *qmp);
 const ForeQmpTruth *fore_qmp_truth(const ForeQmp *qmp);
+/** fore_qmp_link: for queries that change nothing (borrowed) */
+ForeLink *fore_qmp_link(ForeQmp *qmp);
 
 /** fore_qmp_refresh: read the truth anew */
 void fore_qmp_refresh(ForeQmp *qmp, ForeQmpDone done, gpointer data);

@@ -86,15 +86,23 @@ json_t *fore_view_vm(const ForeVm *vm)
         "{s:o,s:o,s:o}", "qmp", view_source(fore_qmp_is_up(vm->qmp), fore_qmp_reason(vm->qmp), 0),
         "page", view_source(vm->page != NULL, vm->page_reason, vm->page_records), "sea",
         view_source(fore_link_is_up(vm->sea), fore_link_reason(vm->sea), vm->report.records));
-    json_t *pathway = json_array();
+    /* For who reads the page directly. */
+    json_object_set_new(json_object_get(sources, "page"), "path", json_string(vm->page_path));
+    json_t *pathway = json_array(), *kvm = fore_stats_view(&vm->stats);
 
     for (char **node = vm->pathway; *node != NULL; node++) {
         json_array_append_new(pathway, json_string(*node));
     }
-    return json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "name", vm->name, "uuid",
-                     vm->uuid, "mode", fore_mode_names[vm->policy.mode], "state", vm_state(vm),
-                     "capacity", view_capacity(vm), "sources", sources, "usage", view_usage(vm),
-                     "policy", view_policy(vm), "forecaster", view_health(vm), "pathway", pathway);
+    json_t *view =
+        json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "name", vm->name, "uuid", vm->uuid,
+                  "mode", fore_mode_names[vm->policy.mode], "state", vm_state(vm), "capacity",
+                  view_capacity(vm), "sources", sources, "usage", view_usage(vm), "policy",
+                  view_policy(vm), "forecaster", view_health(vm), "pathway", pathway);
+    /* only under KVM */
+    if (kvm != NULL) {
+        json_object_set_new(view, "kvm", kvm);
+    }
+    return view;
 }
 
 static json_t *view_table(const double (*t)[FORE_N_QUANTILE])

@@ -219,6 +219,7 @@ static void on_qmp_up(ForeQmp *qmp, gpointer data)
     ForeEvent event = {.kind = FORE_EVENT_FREEZE, .ok = !fore_qmp_truth(qmp)->running};
 
     source_event(vm, "qmp", true, "");
+    fore_stats_reset(&vm->stats);
     vm->qmp_told = true;
     vm->ended = false;
     know_base(vm);
@@ -232,6 +233,7 @@ static void on_qmp_down(ForeQmp *qmp, const GError *why, gpointer data)
 {
     ForeVm *vm = data;
 
+    fore_stats_reset(&vm->stats);
     if (vm->qmp_told) {
         source_event(vm, "qmp", false, fore_qmp_reason(qmp));
         vm->qmp_told = false;
@@ -450,6 +452,9 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
     }
     if (vm->grow == NULL) { /* what is under way looks for itself */
         fore_qmp_check(vm->qmp);
+    }
+    if (fore_qmp_is_up(vm->qmp)) {
+        fore_stats_poll(&vm->stats, fore_qmp_link(vm->qmp), now_ns);
     }
     make_sample(vm, now_ns, &vm->sample);
     if (vm->sample.valid != 0) {
