@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "qemu-plugin/fore-profiler-page.h"
 #include "qemu-plugin/fore-profiler-ram.h"
 #include "qemu-plugin/fore-profiler-thread.h"
 
@@ -64,16 +65,6 @@ static uint64_t monotonic_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * FORE_NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-static ForePageVcpu *block_of(unsigned index)
-{
-    return (ForePageVcpu *)(void *)((char *)sampler.page + FORE_PAGE_BLOCKS) + index;
-}
-
-static ForePageVm *section(void)
-{
-    return (ForePageVm *)(void *)((char *)sampler.page + FORE_PAGE_HEADER);
 }
 
 static void add_valid(uint64_t bits)
@@ -156,7 +147,7 @@ static void publish(unsigned index, uint64_t now_ns)
     ForePageVcpu *t = &sampler.vcpus[index].totals;
 
     t->updated_ns = now_ns;
-    fore_page_publish(block_of(index), t);
+    fore_page_publish(fore_profiler_page_block(sampler.page, index), t);
 }
 
 /* --- vCPUs come and go --- */
@@ -232,7 +223,7 @@ static void sample_vm(uint64_t now_ns)
         bits |= FORE_PAGE_HAS_RESIDENT;
     }
     sampler.vm.updated_ns = now_ns;
-    fore_page_publish_vm(section(), &sampler.vm);
+    fore_page_publish_vm(fore_profiler_page_vm(sampler.page), &sampler.vm);
     add_valid(bits);
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "qemu-plugin/fore-profiler-args.h"
+#include "qemu-plugin/fore-profiler-kvm.h"
 #include "qemu-plugin/fore-profiler-page.h"
 #include "qemu-plugin/fore-profiler-score.h"
 
@@ -33,8 +34,8 @@
  * Limits: a block that is left in its middle (a fault) counts whole.  A busy vCPU that executes few
  * blocks (fewer than VISIT_BLOCKS in the interval) publishes later than the interval.  Idle time
  * includes the time that the VM is stopped.  With -accel tcg,thread=single QEMU reports no idle:
- * the bit stays clear.  Under KVM nothing is translated and no vCPU is reported: the page stays
- * empty.
+ * the bit stays clear.  Under KVM nothing is translated and no vCPU is reported: there a thread of
+ * our own samples (fore-profiler-kvm.c).
  */
 
 #define PREFIX       "foresee-profiler: "
@@ -187,6 +188,7 @@ static void on_vcpu_exit(qemu_plugin_id_t id, unsigned index)
 /* vCPU threads may still run: their blocks stay theirs, and the mapping stays. */
 static void on_exit_qemu(qemu_plugin_id_t id, void *data)
 {
+    fore_profiler_kvm_stop();
     __atomic_store_n(&profiler.page->writer, FORE_PAGE_WRITER_EXITED, __ATOMIC_RELEASE);
 }
 
@@ -285,6 +287,10 @@ static bool start(const qemu_info_t *info, int argc, char **argv, GError **error
         profiler.interval_ns = page.interval_ns;
         take_scoreboard(board);
         profiler.page = fore_profiler_page_create(args.page, &page, error);
+        if (profiler.page != NULL && fore_profiler_kvm_is_on() &&
+            !fore_profiler_kvm_start(profiler.page, page.interval_ns, page.max_vcpus, error)) {
+            profiler.page = NULL;
+        }
     }
     fore_profiler_args_done(&args);
     return profiler.page != NULL;
@@ -302,11 +308,14 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_
     profiler.is_x86 =
         strcmp(info->target_name, "x86_64") == 0 || strcmp(info->target_name, "i386") == 0;
 
+    qemu_plugin_register_atexit_cb(id, on_exit_qemu, NULL);
+    if (fore_profiler_kvm_is_on()) { /* none of the calls below would ever come */
+        return 0;
+    }
     qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init);
     qemu_plugin_register_vcpu_exit_cb(id, on_vcpu_exit);
     qemu_plugin_register_vcpu_idle_cb(id, on_vcpu_idle);
     qemu_plugin_register_vcpu_resume_cb(id, on_vcpu_resume);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
-    qemu_plugin_register_atexit_cb(id, on_exit_qemu, NULL);
     return 0;
 }
