@@ -31,6 +31,7 @@ int fore_cli_status(ForeCli *cli, int argc, char **argv);
 int fore_cli_train(ForeCli *cli, int argc, char **argv);
 int fore_cli_doctor(ForeCli *cli, int argc, char **argv);
 int fore_cli_pam(ForeCli *cli, int argc, char **argv);
+int fore_cli_page(ForeCli *cli, int argc, char **argv);
 
 /** fore_cli_usage: prints "foresee: TEXT; see 'foresee --help'". Returns: CLI_USAGE */
 int fore_cli_usage(const char *format, ...) G_GNUC_PRINTF(1, 2);

@@ -15,7 +15,7 @@ static const struct {
     {"vm", fore_cli_vm},         {"forecast", fore_cli_forecast}, {"attest", fore_cli_attest},
     {"ledger", fore_cli_ledger}, {"events", fore_cli_events},     {"explain", fore_cli_explain},
     {"status", fore_cli_status}, {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
-    {"pam", fore_cli_pam},
+    {"pam", fore_cli_pam},       {"page", fore_cli_page},
 };
 
 static const char description[] =
@@ -31,6 +31,7 @@ static const char description[] =
     "  attest NAME [--last]             attest the pathway now, or show the newest verdict\n"
     "  ledger [NAME]                    promises and how far they got\n"
     "  events [-f] [--after ID]         what happened; -f follows what happens\n"
+    "  page [NAME | --file PATH]        what it executes, live; --once, --csv, --json\n"
     "  explain NAME                     the terms of the newest decision\n"
     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
     "  status                           the daemon, its store, model and PAM\n"
