@@ -19,6 +19,7 @@ typedef enum {
     FORE_EVIDENCE_POLICY,    /* the policy is empty or contradicts itself: accepts nothing */
     FORE_EVIDENCE_UNHELD,    /* a PCR is quoted that nothing in the policy holds to anything */
     FORE_EVIDENCE_PCR_VALUE, /* a PCR has a value that is not listed */
+    FORE_EVIDENCE_IMA_MORE,  /* the slice ended before the proved PCR; fetch the next one */
     FORE_EVIDENCE_REBOOTED,  /* slice of another boot: fetch the list from offset 0 */
     FORE_EVIDENCE_N
 } ForeEvidenceReason;
@@ -26,7 +27,8 @@ const char *fore_evidence_reason_name(ForeEvidenceReason reason);
 
 /*
  * What a node is held to.  All zero accepts nothing.  Each PCR of @pcr_mask must be held by at
- * least one of: @pcr_values, @log.events, PCR 10 by @ima, PCR 7 by @log.require_secure_boot.
+ * least one of: @pcr_values, @log.events, PCR 10 by @ima.  Secure Boot alone holds nothing: it can
+ * be on with anyone's keys.
  */
 typedef struct {
     uint32_t pcr_mask;               /* PCRs 0..15 of the quote; not 0 */
@@ -39,7 +41,8 @@ typedef struct {
     uint64_t min_firmware;    /* of the TPM */
 } ForeEvidencePolicy;
 
-/** fore_evidence_policy_check: NULL when usable, else the reason's name and in @ret_pcr the PCR */
+/** fore_evidence_policy_check: FORE_EVIDENCE_OK, _POLICY, or _UNHELD with the PCR in @ret_pcr (may
+ * be NULL).  fore_evidence_judge() asks it, too; loading a manifest should */
 ForeEvidenceReason fore_evidence_policy_check(const ForeEvidencePolicy *policy, unsigned *ret_pcr);
 
 /* What came from the node. */

@@ -95,12 +95,17 @@ void fore_ima_state_reset(ForeImaState *state);             /* the node rebooted
 uint64_t fore_ima_state_offset(const ForeImaState *state);  /* bytes judged: ask from here on */
 uint64_t fore_ima_state_entries(const ForeImaState *state); /* entries judged */
 
+uint64_t fore_ima_state_violations(const ForeImaState *state); /* tolerated ones */
+
 typedef struct {
     GBytes *bytes;   /* may be NULL or empty: nothing new */
     uint64_t offset; /* of the first byte in the log */
+    bool more;       /* the log goes on: not reaching the proved PCR in this slice is no failure */
 } ForeImaSlice;
 
 typedef struct {
+    bool
+        proved; /* the proved PCR was reached: the judgement holds for the whole list up to there */
     uint64_t consumed; /* bytes of the slice up to the proved PCR; later ones prove nothing yet */
     unsigned entries, excluded, violations, signatures; /* in this slice */
     char path[128]; /* of a refusal: start of the entry's path, printable ASCII */
@@ -108,7 +113,9 @@ typedef struct {
 } ForeImaResult;
 
 /**
- * fore_ima_judge: one slice
+ * fore_ima_judge: one slice.  A log above FORE_IMA_MAX comes as several with @slice->more; only
+ * when @ret->proved is set is anything proved, and until then the state stands on entries that are
+ * unlisted nowhere but proved by nobody: reset it when that point is not reached
  * @state: moves on FORE_IMA_OK only, by @ret->consumed
  * @proved: [24] PCR values proved by one quote over 0-9 and 10
  * @ret: always written, as far as it got; may not be NULL
@@ -117,6 +124,10 @@ ForeImaReason fore_ima_judge(ForeImaState *state, const ForeImaPolicy *policy,
                              const ForeImaSlice *slice, const uint8_t (*proved)[32],
                              ForeImaResult *ret);
 
-/** fore_ima_replay: structure, template hashes and PCR only: no policy, no proved value
- *  @ret_pcr: [32] PCR 10 of the SHA-256 bank; may be NULL   @ret: may not be NULL */
-ForeImaReason fore_ima_replay(GBytes *bytes, uint8_t *ret_pcr, ForeImaResult *ret);
+/**
+ * fore_ima_replay: structure, template hashes and PCR only: no policy, no proved value
+ * @bank: FORE_ALG_SHA256; FORE_ALG_SHA1 for comparison, it proves nothing
+ * @ret_pcr: [32 or 20] PCR 10 after the last entry; written on FORE_IMA_OK only; may be NULL
+ * @ret: may not be NULL
+ */
+ForeImaReason fore_ima_replay(GBytes *bytes, uint16_t bank, uint8_t *ret_pcr, ForeImaResult *ret);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * AMD SEV-SNP attestation report, versions 2, 3 and 5 (SEV Secure Nested Paging Firmware ABI
+ * AMD SEV-SNP attestation report, versions 2 to 5 (SEV Secure Nested Paging Firmware ABI
  * Specification 56860, table 23), its VCEK or VLEK chain to a pinned ARK, and the binding of a
  * vTPM's AK in the runtime data of a paravisor.  Verification only.  Pure: the time is an argument.
  */
@@ -61,7 +61,7 @@ typedef enum { FORE_SNP_VCEK = 0, FORE_SNP_VLEK = 1, FORE_SNP_UNSIGNED = 7 } For
 typedef struct {
     uint32_t version, guest_svn, vmpl, signature_algo;
     uint64_t policy, platform_info;
-    ForeSnpProduct product; /* of v3 and later; v2: by the certificate */
+    ForeSnpProduct product; /* v3 and later; v2: FORE_SNP_PRODUCT_N, not named */
     bool author_key, mask_chip;
     ForeSnpKey signing_key;
     ForeSnpTcb current, reported, committed, launch;
@@ -76,11 +76,8 @@ typedef struct {
     const uint8_t *chip_id;                           /* [64] */
 } ForeSnpReport;
 
-/**
- * fore_snp_report_init: layout and reserved ranges, nothing more.  Pointers into @bytes
- * @product: FORE_SNP_PRODUCT_N: as the report names it (v2 names none: Milan's TCB layout)
- */
-ForeSnpReason fore_snp_report_init(ForeSnpReport *ret, GBytes *bytes, ForeSnpProduct product);
+/** fore_snp_report_init: layout and reserved ranges, nothing more.  Pointers into @bytes */
+ForeSnpReason fore_snp_report_init(ForeSnpReport *ret, GBytes *bytes);
 
 /* ARKs that are trusted, by their own bytes; what a peer sends as ARK is never one. */
 typedef struct ForeSnpRoots ForeSnpRoots;
