@@ -1,36 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How it works.  Three readers (attest, signature, key) turn bytes into structs and trust nothing;
- * the key says which scheme, hash and lengths the signature must have; OpenSSL says whether it
- * holds; and only then is the content compared with what was asked for.  tpm2-tss's unmarshalling
- * is not used: it takes a wrong magic and trailing bytes.
- *
- * Clauses are of TPM 2.0 Library Part 2, rev 1.59: TPMS_ATTEST 10.12.12, TPMS_CLOCK_INFO 10.11.1,
- * TPMS_QUOTE_INFO 10.12.1, TPML_PCR_SELECTION 10.9.7, TPMT_SIGNATURE 11.3.4.
+ * What is of a quote only; head and signature are fore-attest-blob.c's.  The content is compared
+ * with what was asked for after the signature holds.  Clauses are of TPM 2.0 Library Part 2, rev
+ * 1.59: TPMS_QUOTE_INFO 10.12.1, TPML_PCR_SELECTION 10.9.7.
  */
 #include "vtpm/attest/fore-quote.h"
 
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/ec.h>
-#include <openssl/rsa.h>
 #include <string.h>
 
 #include "common/fore-bytes.h"
-#include "vtpm/attest/fore-ak.h"
+#include "vtpm/attest/fore-attest-blob.h"
 #include "vtpm/attest/fore-public.h"
 
-#define GENERATED_VALUE 0xff544347u /* TPM_GENERATED_VALUE, 6.2 */
 #define ST_ATTEST_QUOTE 0x8018      /* 6.9 */
 #define MAX_BANKS       16          /* HASH_COUNT of any TPM is below it */
 #define MAX_SELECT      4           /* bytes of a PCR bit map */
 #define EVIDENCE_PCRS   0x0000ffffu /* PCR 16 to 23 can be reset by whoever runs there */
 #define N_PCRS          24
 
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(ECDSA_SIG, ECDSA_SIG_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EVP_MD_CTX, EVP_MD_CTX_free)
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(BIGNUM, BN_free)
 
 static const char *const names[] = {
     [FORE_QUOTE_OK] = "ok",
@@ -67,12 +56,10 @@ typedef struct {
     uint32_t mask;
 } Bank;
 
-/* TPMS_ATTEST; pointers into the caller's bytes. */
 typedef struct {
-    const uint8_t *signer, *extra, *digest;
-    size_t signer_size, extra_size, digest_size;
-    ForeTpmClock clock;
-    uint64_t firmware;
+    ForeAttestHead head;
+    const uint8_t *digest;
+    size_t digest_size;
     uint32_t n_banks;
     Bank banks[MAX_BANKS];
 } Attest;
@@ -104,180 +91,20 @@ static ForeQuoteReason read_attest(GBytes *bytes, Attest *ret)
 {
     Attest a = {0};
     ForeCursor cur;
-    uint32_t magic;
-    uint16_t type;
-    uint8_t safe;
+    ForeQuoteReason reason = fore_attest_head(bytes, ST_ATTEST_QUOTE, &a.head, &cur);
 
-    if (bytes == NULL || g_bytes_get_size(bytes) > FORE_QUOTE_MAX_ATTEST) {
-        return FORE_QUOTE_ATTEST_MALFORMED;
+    if (reason != FORE_QUOTE_OK) {
+        return reason;
     }
-    fore_cursor_init(&cur, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
-    magic = fore_cursor_be32(&cur);
-    type = fore_cursor_be16(&cur);
-    if (!fore_cursor_ok(&cur)) {
-        return FORE_QUOTE_ATTEST_MALFORMED;
-    }
-    if (magic != GENERATED_VALUE) {
-        return FORE_QUOTE_MAGIC;
-    }
-    if (type != ST_ATTEST_QUOTE) {
-        return FORE_QUOTE_TYPE;
-    }
-    a.signer = fore_cursor_sized16(&cur, &a.signer_size);
-    a.extra = fore_cursor_sized16(&cur, &a.extra_size);
-    a.clock.clock_ms = fore_cursor_be64(&cur);
-    a.clock.reset_count = fore_cursor_be32(&cur);
-    a.clock.restart_count = fore_cursor_be32(&cur);
-    safe = fore_cursor_u8(&cur);
-    a.clock.safe = safe == 1;
-    a.firmware = fore_cursor_be64(&cur);
     if (!read_banks(&cur, &a)) {
         return FORE_QUOTE_ATTEST_MALFORMED;
     }
     a.digest = fore_cursor_sized16(&cur, &a.digest_size);
-    if (!fore_cursor_finished(&cur) || safe > 1) {
+    if (!fore_cursor_finished(&cur)) {
         return FORE_QUOTE_ATTEST_MALFORMED;
     }
     *ret = a;
     return FORE_QUOTE_OK;
-}
-
-/* TPMT_SIGNATURE; for RSA @s is NULL. */
-typedef struct {
-    uint16_t scheme, hash;
-    const uint8_t *r, *s;
-    size_t r_size, s_size;
-} Signature;
-
-static ForeQuoteReason read_signature(GBytes *bytes, Signature *ret)
-{
-    Signature sig = {0};
-    ForeCursor cur;
-
-    if (bytes == NULL || g_bytes_get_size(bytes) > FORE_QUOTE_MAX_SIGNATURE) {
-        return FORE_QUOTE_SIGNATURE_MALFORMED;
-    }
-    fore_cursor_init(&cur, g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
-    sig.scheme = fore_cursor_be16(&cur);
-    if (!fore_cursor_ok(&cur)) {
-        return FORE_QUOTE_SIGNATURE_MALFORMED;
-    }
-    if (sig.scheme != FORE_ALG_RSASSA && sig.scheme != FORE_ALG_RSAPSS &&
-        sig.scheme != FORE_ALG_ECDSA) {
-        return FORE_QUOTE_SIGNATURE_SCHEME;
-    }
-    sig.hash = fore_cursor_be16(&cur);
-    sig.r = fore_cursor_sized16(&cur, &sig.r_size);
-    if (sig.scheme == FORE_ALG_ECDSA) {
-        sig.s = fore_cursor_sized16(&cur, &sig.s_size);
-    }
-    if (!fore_cursor_finished(&cur) || sig.r_size == 0 || (sig.s != NULL && sig.s_size == 0)) {
-        return FORE_QUOTE_SIGNATURE_MALFORMED;
-    }
-    *ret = sig;
-    return FORE_QUOTE_OK;
-}
-
-static ForeQuoteReason read_key(GBytes *ak_public, ForePublic *ret)
-{
-    /* Enrolment judged it already; a record that changed since must not slip through. */
-    switch (fore_ak_check(ak_public, NULL)) {
-    case FORE_AK_OK:
-        break;
-    case FORE_AK_KEY_WEAK:
-        return FORE_QUOTE_KEY_WEAK;
-    default:
-        return FORE_QUOTE_KEY_INVALID;
-    }
-    return fore_public_init(ret, ak_public) == FORE_PUBLIC_OK ? FORE_QUOTE_OK
-                                                              : FORE_QUOTE_KEY_INVALID;
-}
-
-static ForeQuoteReason fit(const Signature *sig, const ForePublic *key)
-{
-    if (sig->scheme != key->scheme) {
-        return FORE_QUOTE_SIGNATURE_SCHEME;
-    }
-    if (sig->hash == FORE_ALG_SHA1) {
-        return FORE_QUOTE_HASH_WEAK;
-    }
-    return sig->hash == key->scheme_hash ? FORE_QUOTE_OK : FORE_QUOTE_HASH_MISMATCH;
-}
-
-/* 1 .. n-1, and not longer than n */
-static bool in_order(const BIGNUM *v, size_t size, const BIGNUM *order)
-{
-    return size <= (size_t)BN_num_bytes(order) && !BN_is_zero(v) && BN_cmp(v, order) < 0;
-}
-
-/* r and s as DER, the form that OpenSSL takes; -1 when one is out of range. */
-static int ecdsa_der(const Signature *sig, EVP_PKEY *key, uint8_t **ret_der)
-{
-    g_autoptr(BIGNUM) order = NULL, r = NULL, s = NULL;
-    g_autoptr(ECDSA_SIG) both = ECDSA_SIG_new();
-
-    if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_EC_ORDER, &order) != 1) {
-        return -1;
-    }
-    r = BN_bin2bn(sig->r, (int)sig->r_size, NULL);
-    s = BN_bin2bn(sig->s, (int)sig->s_size, NULL);
-    if (both == NULL || r == NULL || s == NULL || !in_order(r, sig->r_size, order) ||
-        !in_order(s, sig->s_size, order) || ECDSA_SIG_set0(both, r, s) != 1) {
-        return -1;
-    }
-    r = s = NULL; /* now owned by @both */
-    return i2d_ECDSA_SIG(both, ret_der);
-}
-
-static bool verify(const Signature *sig, const ForePublic *key, GBytes *attest)
-{
-    g_autoptr(EVP_MD_CTX) ctx = EVP_MD_CTX_new();
-    EVP_PKEY_CTX *pctx = NULL; /* owned by @ctx */
-    const EVP_MD *md = fore_public_md(sig->hash);
-    uint8_t *der = NULL;
-    const uint8_t *bytes = sig->r;
-    int der_size = 0;
-    size_t size = sig->r_size;
-    bool good;
-
-    if (md == NULL || ctx == NULL || EVP_DigestVerifyInit(ctx, &pctx, md, NULL, key->key) != 1) {
-        return false;
-    }
-    if (sig->scheme == FORE_ALG_ECDSA) {
-        der_size = ecdsa_der(sig, key->key, &der);
-        if (der_size <= 0) {
-            return false;
-        }
-        bytes = der;
-        size = (size_t)der_size;
-    } else if (size != key->bits / 8) {
-        return false;
-    }
-    /* Part 1, B.7: the salt is as long as fits or as the digest, by the TPM's revision. */
-    good = sig->scheme != FORE_ALG_RSAPSS ||
-           (EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
-            EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_AUTO) == 1);
-    good = good && EVP_DigestVerify(ctx, bytes, size, g_bytes_get_data(attest, NULL),
-                                    g_bytes_get_size(attest)) == 1;
-    OPENSSL_free(der);
-    return good;
-}
-
-static bool same(const uint8_t *data, size_t size, GBytes *want)
-{
-    return g_bytes_get_size(want) == size && size > 0 &&
-           CRYPTO_memcmp(data, g_bytes_get_data(want, NULL), size) == 0;
-}
-
-static bool signer_fits(const ForeQuoteExpect *expect, const Attest *a)
-{
-    g_autoptr(GBytes) own = NULL;
-
-    if (expect->signer == NULL) {
-        own = fore_ak_qualified_name(expect->ak_public, NULL);
-    }
-    return (expect->signer != NULL || own != NULL) &&
-           same(a->signer, a->signer_size, expect->signer != NULL ? expect->signer : own);
 }
 
 static ForeQuoteReason judge_selection(const ForeQuoteExpect *expect, const Attest *a)
@@ -361,11 +188,9 @@ static ForeQuoteReason judge_content(const ForeQuoteExpect *expect, const Attest
 {
     ForeQuoteReason reason;
 
-    if (expect->extra == NULL || !same(a->extra, a->extra_size, expect->extra)) {
-        return FORE_QUOTE_NONCE;
-    }
-    if (!signer_fits(expect, a)) {
-        return FORE_QUOTE_SIGNER;
+    reason = fore_attest_judge_head(&a->head, expect->ak_public, expect->extra, expect->signer);
+    if (reason != FORE_QUOTE_OK) {
+        return reason;
     }
     reason = judge_selection(expect, a);
     if (reason != FORE_QUOTE_OK) {
@@ -374,39 +199,28 @@ static ForeQuoteReason judge_content(const ForeQuoteExpect *expect, const Attest
     if (!digest_fits(expect, a, hash)) {
         return FORE_QUOTE_PCR_DIGEST;
     }
-    if (a->firmware < expect->min_firmware) {
+    if (a->head.firmware < expect->min_firmware) {
         return FORE_QUOTE_FIRMWARE;
     }
-    info->firmware = a->firmware;
-    info->clock = a->clock;
+    info->firmware = a->head.firmware;
+    info->clock = a->head.clock;
     return judge_clock(expect->last, &info->clock, &info->rebooted);
 }
 
 ForeQuoteReason fore_quote_verify(const ForeQuoteExpect *expect, GBytes *attest, GBytes *signature,
                                   ForeQuoteInfo *ret)
 {
-    g_auto(ForePublic) key = {0};
     ForeQuoteInfo info = {0};
     Attest a;
-    Signature sig;
+    uint16_t hash = 0;
     ForeQuoteReason reason = read_attest(attest, &a);
 
     if (reason == FORE_QUOTE_OK) {
-        reason = read_signature(signature, &sig);
+        reason = fore_attest_signature(expect->ak_public, attest, signature, &hash);
     }
     if (reason == FORE_QUOTE_OK) {
-        reason = read_key(expect->ak_public, &key);
+        reason = judge_content(expect, &a, hash, &info);
     }
-    if (reason == FORE_QUOTE_OK) {
-        reason = fit(&sig, &key);
-    }
-    if (reason != FORE_QUOTE_OK) {
-        return reason;
-    }
-    if (!verify(&sig, &key, attest)) {
-        return FORE_QUOTE_SIGNATURE;
-    }
-    reason = judge_content(expect, &a, sig.hash, &info);
     if (reason == FORE_QUOTE_OK && ret != NULL) {
         *ret = info;
     }

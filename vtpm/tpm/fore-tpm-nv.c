@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a TPM keeps: PCRs, sealed secrets, NV.  A counter that is undefined and defined again starts
+ * What a TPM keeps: PCRs and NV.  A counter that is undefined and defined again starts
  * from the highest value that any counter of that TPM ever had (Part 1, 37.2.4), so undefining it
  * is no way back.
  */
 #include <string.h>
-#include <tss2/tss2_mu.h>
 
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "vtpm/tpm/fore-tpm-priv.h"
 
-#define NV_CHUNK     512 /* below every TPM2_PT_NV_BUFFER_MAX met */
-#define MAX_STEPS    1024
-#define MAX_SECRET   128
-#define BLOB_VERSION 1
+#define NV_CHUNK  512 /* below every TPM2_PT_NV_BUFFER_MAX met */
+#define MAX_STEPS 1024
 
 bool fore_tpm_select(uint32_t mask, TPML_PCR_SELECTION *ret)
 {
@@ -105,103 +102,8 @@ bool fore_tpm_pcr_extend(ForeTpm *tpm, unsigned pcr, const uint8_t digest[32], G
     return fore_tpm_ok(tpm, rc, "extending a PCR", error);
 }
 
-bool fore_tpm_seal(ForeTpm *tpm, GBytes *secret, GBytes **ret_blob, GError **error)
-{
-    g_auto(ForeTpmRef) session = FORE_TPM_REF(tpm);
-    TPM2B_SENSITIVE_CREATE sensitive = {0};
-    TPM2B_PUBLIC template = {
-        .publicArea = {.type = TPM2_ALG_KEYEDHASH, .nameAlg = TPM2_ALG_SHA256}};
-    TPM2B_DATA outside = {0};
-    TPML_PCR_SELECTION no_pcrs = {0};
-    FORE_ESYS_FREE TPM2B_PRIVATE *private = NULL;
-    FORE_ESYS_FREE TPM2B_PUBLIC *public = NULL;
-    uint8_t bytes[1 + sizeof(TPM2B_PUBLIC) + sizeof(TPM2B_PRIVATE)] = {BLOB_VERSION};
-    size_t size = 1;
-    gsize n = 0;
-    const void *data = g_bytes_get_data(secret, &n);
-    TSS2_RC rc;
-
-    if (n == 0 || n > MAX_SECRET) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
-                    "a secret of %zu bytes cannot be sealed; 1 to %d can", n, MAX_SECRET);
-        return false;
-    }
-    template.publicArea.objectAttributes = TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT |
-                                           TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA;
-    template.publicArea.parameters.keyedHashDetail.scheme.scheme = TPM2_ALG_NULL;
-    sensitive.sensitive.data.size = (uint16_t)n;
-    memcpy(sensitive.sensitive.data.buffer, data, n);
-    if (!fore_tpm_session(tpm, false, &session, error)) {
-        return false;
-    }
-    rc = Esys_Create(tpm->esys, tpm->srk, session.tr, ESYS_TR_NONE, ESYS_TR_NONE, &sensitive,
-                     &template, &outside, &no_pcrs, &private, &public, NULL, NULL, NULL);
-    explicit_bzero(&sensitive, sizeof(sensitive));
-    if (!fore_tpm_ok(tpm, rc, "sealing", error) ||
-        !fore_tpm_ok(tpm, Tss2_MU_TPM2B_PUBLIC_Marshal(public, bytes, sizeof(bytes), &size),
-                     "sealed public part", error) ||
-        !fore_tpm_ok(tpm, Tss2_MU_TPM2B_PRIVATE_Marshal(private, bytes, sizeof(bytes), &size),
-                     "sealed private part", error)) {
-        return false;
-    }
-    *ret_blob = g_bytes_new(bytes, size);
-    return true;
-}
-
-static bool parse_blob(GBytes *blob, TPM2B_PUBLIC *ret_public, TPM2B_PRIVATE *ret_private,
-                       GError **error)
-{
-    gsize n = 0;
-    const uint8_t *bytes = g_bytes_get_data(blob, &n);
-    size_t at = 1;
-
-    if (n < 2 || bytes[0] != BLOB_VERSION ||
-        Tss2_MU_TPM2B_PUBLIC_Unmarshal(bytes, n, &at, ret_public) != TSS2_RC_SUCCESS ||
-        Tss2_MU_TPM2B_PRIVATE_Unmarshal(bytes, n, &at, ret_private) != TSS2_RC_SUCCESS || at != n) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-                    "sealed blob of %zu bytes is damaged; restore it from a backup", n);
-        return false;
-    }
-    return true;
-}
-
-bool fore_tpm_unseal(ForeTpm *tpm, GBytes *blob, GBytes **ret_secret, GError **error)
-{
-    g_auto(ForeTpmRef) session = FORE_TPM_REF(tpm);
-    g_auto(ForeTpmRef) object = FORE_TPM_REF(tpm);
-    TPM2B_PUBLIC public = {0};
-    TPM2B_PRIVATE private = {0};
-    FORE_ESYS_FREE TPM2B_SENSITIVE_DATA *plain = NULL;
-    TSS2_RC rc;
-
-    if (!parse_blob(blob, &public, &private, error) ||
-        !fore_tpm_session(tpm, false, &session, error)) {
-        return false;
-    }
-    rc = Esys_Load(tpm->esys, tpm->srk, session.tr, ESYS_TR_NONE, ESYS_TR_NONE, &private, &public,
-                   &object.tr);
-    if (rc != TSS2_RC_SUCCESS && fore_tpm_code(rc) & TPM2_RC_FMT1) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-                    "TPM '%s' refuses the sealed blob (0x%x): it was sealed by another TPM, or is "
-                    "damaged; use the TPM that sealed it",
-                    tpm->tcti_name, rc);
-        return false;
-    }
-    if (!fore_tpm_ok(tpm, rc, "loading a sealed blob", error)) {
-        return false;
-    }
-    rc = Esys_Unseal(tpm->esys, object.tr, session.tr, ESYS_TR_NONE, ESYS_TR_NONE, &plain);
-    if (!fore_tpm_ok(tpm, rc, "unsealing", error)) {
-        return false;
-    }
-    *ret_secret = g_bytes_new(plain->buffer, plain->size);
-    explicit_bzero(plain, sizeof(*plain));
-    return true;
-}
-
-/* @ret_public is ESYS's; its caller frees. */
-static bool nv_open(ForeTpm *tpm, TPM2_HANDLE index, ESYS_TR *ret, TPM2B_NV_PUBLIC **ret_public,
-                    GError **error)
+bool fore_tpm_nv_open(ForeTpm *tpm, TPM2_HANDLE index, ESYS_TR *ret, TPM2B_NV_PUBLIC **ret_public,
+                      GError **error)
 {
     ESYS_TR nv = ESYS_TR_NONE;
     TSS2_RC rc =
@@ -233,7 +135,7 @@ GByteArray *fore_tpm_nv_read(ForeTpm *tpm, TPM2_HANDLE index, size_t max, GError
     bool ok = true;
     size_t size;
 
-    if (!nv_open(tpm, index, &nv, &public, error)) {
+    if (!fore_tpm_nv_open(tpm, index, &nv, &public, error)) {
         return NULL;
     }
     size = public->nvPublic.dataSize;
@@ -305,7 +207,7 @@ static bool counter_open(ForeTpm *tpm, TPM2_HANDLE index, ESYS_TR *ret, GError *
     ESYS_TR nv = ESYS_TR_NONE;
     bool written = false;
 
-    if (nv_open(tpm, index, &nv, &public, &why)) {
+    if (fore_tpm_nv_open(tpm, index, &nv, &public, &why)) {
         if (!is_counter(&public->nvPublic)) {
             g_set_error(error, FORE_ERROR, FORE_ERROR_EXISTS,
                         "TPM '%s': NV index 0x%08x is not a counter (attributes 0x%08x); remove it "

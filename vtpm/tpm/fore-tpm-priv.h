@@ -47,6 +47,10 @@ bool fore_tpm_use_srk(ForeTpm *tpm, GError **error);
 /** fore_tpm_select: SHA-256 bank, PCRs of @mask; false when the mask is empty or names PCR 24 or
  * more */
 bool fore_tpm_select(uint32_t mask, TPML_PCR_SELECTION *ret);
+/** fore_tpm_nv_open: *@ret_public is ESYS's, the caller frees it; close *@ret with Esys_TR_Close()
+ *  Errors: FORE_ERROR_NOT_FOUND */
+bool fore_tpm_nv_open(ForeTpm *tpm, TPM2_HANDLE index, ESYS_TR *ret, TPM2B_NV_PUBLIC **ret_public,
+                      GError **error);
 /** fore_tpm_nv_read: the whole ordinary index
  *  Errors: FORE_ERROR_NOT_FOUND, FORE_ERROR_LIMIT (longer than @max bytes) */
 GByteArray *fore_tpm_nv_read(ForeTpm *tpm, TPM2_HANDLE index, size_t max, GError **error);

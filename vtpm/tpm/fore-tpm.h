@@ -59,10 +59,38 @@ bool fore_tpm_pcr_extend(ForeTpm *tpm, unsigned pcr, const uint8_t digest[32], G
 /** fore_tpm_seal: @secret (at most 128 bytes) under the SRK; @ret_blob holds public and private
  * parts */
 bool fore_tpm_seal(ForeTpm *tpm, GBytes *secret, GBytes **ret_blob, GError **error);
-/** fore_tpm_unseal. Errors: FORE_ERROR_UNTRUSTED (another TPM's blob, or damaged) */
+/** fore_tpm_seal_to: as fore_tpm_seal(), and to be had only while the PCRs of @pcr_mask (bit n =
+ * PCR n, SHA-256 bank; 0: none) hold what they hold now */
+bool fore_tpm_seal_to(ForeTpm *tpm, GBytes *secret, uint32_t pcr_mask, GBytes **ret_blob,
+                      GError **error);
+/** fore_tpm_unseal. Errors: FORE_ERROR_UNTRUSTED (another TPM's blob, other PCRs, or damaged) */
 bool fore_tpm_unseal(ForeTpm *tpm, GBytes *blob, GBytes **ret_secret, GError **error);
 /** fore_tpm_counter: current value of NV counter @index; created (and first incremented) when
  * missing */
 bool fore_tpm_counter(ForeTpm *tpm, uint32_t index, uint64_t *ret_value, GError **error);
 /** fore_tpm_counter_raise: increment @index until it is @value; at most 1024 steps, else LIMIT */
 bool fore_tpm_counter_raise(ForeTpm *tpm, uint32_t index, uint64_t value, GError **error);
+
+/* A log whose head is an NV index of type extend: head = SHA-256(head before || entry), zeros
+ * first. */
+#define FORE_TPM_LOG_BYTES    32
+#define FORE_TPM_LAUNCH_INDEX 0x01800F11u /* what was launched on this host, by boot */
+#define FORE_TPM_AUDIT_INDEX  0x01800F12u /* the PAM's audit log */
+typedef enum {
+    FORE_TPM_LOG_FOREVER,
+    FORE_TPM_LOG_BOOT, /* starts anew when the TPM is reset; spares the NV memory */
+} ForeTpmLogLife;
+/** fore_tpm_log_extend: add an entry; the index is defined when missing */
+bool fore_tpm_log_extend(ForeTpm *tpm, uint32_t index, ForeTpmLogLife life,
+                         const uint8_t entry[FORE_TPM_LOG_BYTES], GError **error);
+/** fore_tpm_log_head: zeros while nothing was added. Errors: FORE_ERROR_NOT_FOUND (no such index),
+ * FORE_ERROR_EXISTS (the index is something else) */
+bool fore_tpm_log_head(ForeTpm *tpm, uint32_t index, ForeTpmLogLife life,
+                       uint8_t ret[FORE_TPM_LOG_BYTES], GError **error);
+/**
+ * fore_tpm_log_certify: TPM2_NV_Certify by the AK, for fore_nvcert_verify()
+ * @extra: 1..64 bytes of qualifying data
+ * Errors: as fore_tpm_log_head(), FORE_ERROR_NOT_FOUND (nothing was added yet)
+ */
+bool fore_tpm_log_certify(ForeTpm *tpm, uint32_t index, ForeTpmLogLife life, GBytes *extra,
+                          GBytes **ret_attest, GBytes **ret_signature, GError **error);
