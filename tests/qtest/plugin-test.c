@@ -226,29 +226,6 @@ static void test_single_thread(void)
     g_assert_cmpuint(snap.valid, ==, 31);
 }
 
-static void test_kvm(void)
-{
-    g_autoptr(ForeTestVm) vm = fore_test_vm_new();
-    g_autoptr(GError) error = NULL;
-    ForePageSnapshot snap;
-
-    if (!fore_test_vm_available()) {
-        return;
-    }
-    if (access("/dev/kvm", R_OK | W_OK) != 0) {
-        g_test_skip("/dev/kvm is not usable");
-        return;
-    }
-    fore_test_vm_start(vm, "-accel kvm -S -M q35 -smp 2 %P");
-    g_autoptr(ForePage) page = fore_test_vm_open_page(vm, NULL);
-    g_assert_true(fore_page_read(page, &snap, &error));
-    g_assert_no_error(error);
-    g_assert_cmpuint(snap.valid, ==, 0);
-    g_assert_cmpuint(snap.mode, ==, FORE_PAGE_MODE_UNKNOWN);
-    g_assert_cmpuint(snap.vcpu[0].state, ==, FORE_PAGE_VCPU_NONE);
-    fore_test_vm_quit(vm);
-}
-
 static void test_page_outlives_qemu(void)
 {
     g_autoptr(ForeTestVm) vm = fore_test_vm_new();
@@ -311,7 +288,6 @@ int main(int argc, char **argv)
                     test_known_answer_small_buffer);
     g_test_add_func("/qtest/plugin/busy-vcpu-publishes-by-itself", test_busy_publishes);
     g_test_add_func("/qtest/plugin/one-thread-for-all-claims-no-idle-time", test_single_thread);
-    g_test_add_func("/qtest/plugin/kvm-claims-nothing", test_kvm);
     g_test_add_func("/qtest/plugin/page-outlives-killed-qemu", test_page_outlives_qemu);
     g_test_add_func("/qtest/plugin/link-at-the-page-is-not-followed", test_symlink);
     return g_test_run();
