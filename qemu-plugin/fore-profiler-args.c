@@ -60,20 +60,27 @@ static bool take_interval(const char *value, ForeProfilerArgs *args, GError **er
     return true;
 }
 
-static bool take_profile(const char *value, GError **error)
+static bool take_profile(const char *value, ForeProfilerArgs *args, bool *given, GError **error)
 {
-    if (strcmp(value, "standard") == 0 || strcmp(value, "full") == 0) {
-        REFUSE(error, "profile=%s: not in this version, use profile=lean", value);
+    static const char *const levels[FORE_PAGE_LEVEL_N] = {"lean", "standard", "full"};
+
+    if (*given) {
+        REFUSE(error, "profile= is given twice: give it once");
         return false;
     }
-    if (strcmp(value, "lean") != 0) {
-        REFUSE(error, "profile=%s: unknown, use profile=lean", value);
-        return false;
+    for (int i = 0; i < FORE_PAGE_LEVEL_N; i++) {
+        if (strcmp(value, levels[i]) == 0) {
+            args->level = (ForePageLevel)i;
+            *given = true;
+            return true;
+        }
     }
-    return true;
+    REFUSE(error, "profile=%s: unknown, use profile=lean, profile=standard or profile=full", value);
+    return false;
 }
 
-static bool take_argument(const char *arg, ForeProfilerArgs *args, GError **error)
+static bool take_argument(const char *arg, ForeProfilerArgs *args, bool *has_profile,
+                          GError **error)
 {
     if (g_str_has_prefix(arg, "page=")) {
         return take_page(arg + strlen("page="), args, error);
@@ -85,19 +92,23 @@ static bool take_argument(const char *arg, ForeProfilerArgs *args, GError **erro
         return take_interval(arg + strlen("interval="), args, error);
     }
     if (g_str_has_prefix(arg, "profile=")) {
-        return take_profile(arg + strlen("profile="), error);
+        return take_profile(arg + strlen("profile="), args, has_profile, error);
     }
     REFUSE(error,
-           "unknown argument \"%s\": known are page=PATH, uuid=UUID, interval=MS and profile=lean",
+           "unknown argument \"%s\": known are page=PATH, uuid=UUID, interval=MS and "
+           "profile=lean|standard|full",
            arg);
     return false;
 }
 
 bool fore_profiler_args_parse(int argc, char **argv, ForeProfilerArgs *ret, GError **error)
 {
+    bool has_profile = false;
+
     memset(ret, 0, sizeof(*ret));
+    ret->level = FORE_PAGE_LEVEL_STANDARD;
     for (int i = 0; i < argc; i++) {
-        if (!take_argument(argv[i], ret, error)) {
+        if (!take_argument(argv[i], ret, &has_profile, error)) {
             return false;
         }
     }

@@ -4,6 +4,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "common/fore-page.h"
+
 #define FORE_PROFILER_MIN_MS 10
 #define FORE_PROFILER_MAX_MS 10000
 
@@ -11,6 +13,7 @@ typedef struct {
     char *page;           /* absolute path of the page file */
     char *uuid;           /* canonical lower-case text, or NULL */
     unsigned interval_ms; /* FORE_PROFILER_MIN_MS..FORE_PROFILER_MAX_MS */
+    ForePageLevel level;  /* standard when none is given */
 } ForeProfilerArgs;
 
 /**

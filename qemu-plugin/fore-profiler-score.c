@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "qemu-plugin/fore-profiler-score.h"
 
+#include <errno.h>
+#include <sys/mman.h>
+
 /*
  * Why not simply qemu_plugin_scoreboard_new()
  *
@@ -13,7 +16,7 @@
  *
  * So ours is not on QEMU's list: an object of our own in the form that the translator and the
  * accessors read, which is the pointer to a GArray, its data and its element size, and nothing
- * else. It has all entries from the start and never moves.  The form is QEMU's internal affair, so
+ * else.  It has all entries from the start and never moves.  The form is QEMU's internal affair, so
  * it is checked first on a scoreboard that QEMU made, and the plugin refuses to start where it
  * differs.
  */
@@ -47,9 +50,21 @@ struct qemu_plugin_scoreboard *fore_profiler_score_new(unsigned n, ForeProfilerS
             "for it");
         return NULL;
     }
+    /* Most words of most vCPUs are never touched; large pages would take the memory all the same.
+     */
+    size_t size = n * sizeof(ForeProfilerScore);
+    void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "no %zu bytes for the counters of %u vCPUs: %s", size, n, g_strerror(errno));
+        return NULL;
+    }
+    madvise(map, size, MADV_NOHUGEPAGE);
     Board *board = g_new0(Board, 1);
-    board->data = g_array_sized_new(FALSE, TRUE, sizeof(ForeProfilerScore), n);
-    g_array_set_size(board->data, n);
-    *ret_entries = (ForeProfilerScore *)(void *)board->data->data;
+    board->data = g_array_new(FALSE, FALSE, sizeof(ForeProfilerScore));
+    board->data->data = map; /* the array is never grown nor freed */
+    board->data->len = n;
+    *ret_entries = map;
     return (struct qemu_plugin_scoreboard *)board;
 }

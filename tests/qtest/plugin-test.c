@@ -26,6 +26,15 @@ static const ForePageVcpu answer_other = {
     .syscalls = 70,
 };
 
+/* Of an x86 guest under TCG at each level, without idle, which shows with the first sleep. */
+#define LEAN                                                                                       \
+    (FORE_PAGE_HAS_INSNS | FORE_PAGE_HAS_BLOCKS | FORE_PAGE_HAS_LOADS | FORE_PAGE_HAS_STORES |     \
+     FORE_PAGE_HAS_SYSCALLS | FORE_PAGE_HAS_BRANCHES | FORE_PAGE_HAS_MIX |                         \
+     FORE_PAGE_HAS_SIGNATURE)
+#define STANDARD                                                                                   \
+    (LEAN | FORE_PAGE_HAS_MMIO | FORE_PAGE_HAS_SWITCHES | FORE_PAGE_HAS_SYSCALL_NUMBERS |          \
+     FORE_PAGE_HAS_SPACES)
+
 static char *rom_args(const char *rom, const char *more)
 {
     return g_strdup_printf("-M q35 -m 64M -bios %s/%s.bin %s", g_getenv("FORE_ROMS"), rom, more);
@@ -76,7 +85,8 @@ static void test_loads(void)
     g_assert_cmpstr(snap.uuid, ==, UUID);
     g_assert_cmpstr(snap.target, ==, "x86_64");
     g_assert_cmpuint(snap.mode, ==, FORE_PAGE_MODE_TCG);
-    g_assert_cmpuint(snap.valid, ==, FORE_PAGE_HAS_IDLE | 31);
+    g_assert_cmpuint(snap.valid, ==, LEAN | FORE_PAGE_HAS_IDLE);
+    g_assert_cmpuint(snap.level, ==, FORE_PAGE_LEVEL_LEAN);
     g_assert_cmpuint(snap.n_vcpus, ==, 64);
     g_assert_cmpuint(snap.interval_ns, ==, 50 * 1000 * 1000);
     g_assert_cmpuint(snap.writer, ==, FORE_PAGE_WRITER_RUNNING);
@@ -107,9 +117,9 @@ static void test_bad_arguments(void)
         {",page=%p,interval=1e3", "interval=1e3: must be"},
         {",page=%p,interval=-5", "interval=-5: must be"},
         {",page=%p,interval=20,interval=30", "interval= is given twice"},
-        {",page=%p,profile=full", "profile=full: not in this version, use profile=lean"},
-        {",page=%p,profile=standard", "profile=standard: not in this version"},
-        {",page=%p,profile=x", "profile=x: unknown, use profile=lean"},
+        {",page=%p,profile=x", "profile=x: unknown, use profile=lean, profile=standard or"},
+        {",page=%p,profile=", "profile=: unknown"},
+        {",page=%p,profile=full,profile=full", "profile= is given twice"},
     };
     g_autoptr(ForeTestVm) vm = fore_test_vm_new();
 
@@ -223,7 +233,8 @@ static void test_single_thread(void)
     fore_test_vm_start(vm, args);
     g_autoptr(ForePage) page = fore_test_vm_open_page(vm, NULL);
     fore_test_vm_read_until(page, some_insns, NULL, &snap);
-    g_assert_cmpuint(snap.valid, ==, 31);
+    g_assert_cmpuint(snap.valid, ==, STANDARD);
+    g_assert_cmpuint(snap.level, ==, FORE_PAGE_LEVEL_STANDARD);
 }
 
 static void test_page_outlives_qemu(void)
