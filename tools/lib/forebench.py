@@ -86,13 +86,13 @@ class Port(forelab.LineSocket):
 
 
 class WorkGuest:
-    """One QEMU.  Use it in a "with" statement; @lab: a forelab.Lab; @plugin: the value of -plugin, or None."""
+    """One QEMU.  Use it in a "with" statement; @lab: a forelab.Lab; @plugins: values of -plugin."""
 
-    def __init__(self, lab, name, image, plugin=None, incoming=None, qemu=forelab.QEMU, memory_mib=384):
+    def __init__(self, lab, name, image, plugins=(), incoming=None, qemu=forelab.QEMU, memory_mib=384):
         self.lab = lab
         self.directory = lab.directory / name
         self.directory.mkdir(exist_ok=True)
-        self.image, self.plugin, self.incoming, self.qemu = image, plugin, incoming, qemu
+        self.image, self.plugins, self.incoming, self.qemu = image, plugins, incoming, qemu
         self.memory_mib = memory_mib
         self.process = self.port = self.qmp = None
 
@@ -107,7 +107,9 @@ class WorkGuest:
             path.unlink(missing_ok=True)
             argv += ["-chardev", f"socket,id={ident},path={path},server=on,wait=off",
                      use, f"chardev:{ident}" if use == "-serial" else f"chardev={ident},mode=control"]
-        argv += ["-d", "plugin", "-D", self.directory / "plugin.log", "-plugin", self.plugin] if self.plugin else []
+        argv += ["-d", "plugin", "-D", self.directory / "plugin.log"] if self.plugins else []
+        for plugin in self.plugins:
+            argv += ["-plugin", plugin]
         return argv + (["-incoming", f"file:{self.incoming}"] if self.incoming else [])
 
     def __enter__(self):
