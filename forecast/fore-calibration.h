@@ -10,14 +10,21 @@
  */
 #include "forecast/fore-quantile.h"
 
-#define FORE_CALIBRATION_MIN (-1.0) /* the quantile falls to the next lower one */
-#define FORE_CALIBRATION_MAX 1.5    /* the quantile's distance from the median grows by 150 % */
+#define FORE_CALIBRATION_MIN  (-1.0) /* the quantile falls to the next lower one */
+#define FORE_CALIBRATION_WIDE 1.5    /* the quantile's distance from the median grows by 150 % */
+#define FORE_CALIBRATION_MAX  3.0    /* and the quantile itself by another 150 % */
 
 typedef struct {
     double level[FORE_N_GROUP][FORE_N_QUANTILE]; /* MIN..MAX; 0 leaves the quantile alone */
+    double miss[FORE_N_GROUP]; /* running median of |truth - median forecast|, unit of the truth */
 } ForeCalibration;
 
 void fore_calibration_init(ForeCalibration *cal);
+/**
+ * fore_calibration_set_prior: start from what other VMs needed
+ * @level: [FORE_N_GROUP][FORE_N_QUANTILE], MIN..MAX
+ */
+void fore_calibration_set_prior(ForeCalibration *cal, const double level[][FORE_N_QUANTILE]);
 /** fore_calibration_apply: @q: (inout): [FORE_N_GROUP][FORE_N_QUANTILE], rising; rising after */
 void fore_calibration_apply(const ForeCalibration *cal, double q[][FORE_N_QUANTILE]);
 /**

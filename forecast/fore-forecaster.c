@@ -9,46 +9,41 @@
  * training or the last samples knew.  What is missing is masked on the way in, so a gap or a NaN
  * leaves no trace in the state beyond the step it stands for.
  *
- * Demotion.  The loss of the peak forecasts and their coverage are compared with the baseline's
- * over the last SCORE_STEPS steps.  Behind by DEMOTE, or under-covering without a clear lead in
- * loss: demoted; back when ahead again.  The two thresholds differ so that it does not flap.
+ * Demotion is decided in fore-judge.c: ours beside last value and the same time yesterday.
+ *
+ * Many VMs: what each does alone (scores, features, calibration) is done for one after the other;
+ * the network runs for all of a model at once.  The memory of one VM is about 130 KiB.
  */
 #include <math.h>
 #include <string.h>
 
 #include "forecast/fore-baseline.h"
 #include "forecast/fore-calibration.h"
+#include "forecast/fore-judge.h"
 #include "forecast/fore-model.h"
 
 #define KEPT_SAMPLES 120
-#define SCORE_STEPS  300
-#define LIMIT        1.5   /* times the highest demand known */
-#define MAX_SILENCE  12    /* steps without a demand after which there is no forecast */
-#define JUDGE_STEPS  120   /* scored steps before a verdict */
-#define LEAST_LOSS   0.005 /* of demand: nobody need be better than that */
-#define DEMOTE_LOSS  1.10  /* times the baseline's loss */
-#define RETURN_LOSS  1.00
-#define DEMOTE_COVER 0.80 /* of the P95 of the peaks */
-#define RETURN_COVER 0.88
-/* The quantile loss is a proper score and has the P95 in it.  A forecaster that wins by so much is
- * not behind because its P95 is too low for a while, as on a host that has become busier:
- * calibration mends that, and the reactive rule stands below it all the time. */
-#define CLEARLY_BETTER 0.85
-#define NOT_CLEARLY    0.95 /* no longer clearly better: coverage counts again */
+#define KEPT_BLOCK   12 /* samples whose highest demand is kept as one */
+#define N_KEPT_BLOCK (KEPT_SAMPLES / KEPT_BLOCK)
+#define LIMIT        1.5 /* times the highest demand known */
+#define MAX_SILENCE  12  /* steps without a demand after which there is no forecast */
+#define DAY_NS       (86400 * FORE_NS_PER_S)
+#define DAY_BINS     1440
+#define AT_ONCE      256 /* VMs in one matrix product: its operands stay in the L2 cache */
+
+G_STATIC_ASSERT(KEPT_SAMPLES % KEPT_BLOCK == 0);
 
 typedef double Quantiles[FORE_N_GROUP][FORE_N_QUANTILE];
 
-/* One scored step of one resource. */
-typedef struct {
-    ForeScore ours[FORE_RES_N], baseline[FORE_RES_N];
-} ScoredStep;
+typedef float Issued[FORE_N_GROUP][FORE_N_QUANTILE];
 
 struct ForeForecaster {
     ForeModel *model; /* NULL: none yet */
     uint64_t step_ns;
-    ForeSample kept[KEPT_SAMPLES]; /* ring, newest at (count - 1) % KEPT_SAMPLES */
-    uint64_t count;                /* samples seen */
-    unsigned silence;              /* steps since the last known demand */
+    ForeSample kept[KEPT_SAMPLES];            /* ring, newest at (count - 1) % KEPT_SAMPLES */
+    double highest[FORE_RES_N][N_KEPT_BLOCK]; /* demand of the kept, by block of the ring */
+    uint64_t count;                           /* samples seen */
+    unsigned silence;                         /* steps since the last known demand */
 
     ForeFeatureState features;
     ForeReal *h, *c, *scratch; /* sized by the model */
@@ -56,16 +51,13 @@ struct ForeForecaster {
 
     ForeTruth truth;
     ForeCalibration calibration;
-    ForeBaseline *baseline;
-    Quantiles issued[FORE_MAX_HORIZON]; /* by count % FORE_MAX_HORIZON; NAN: none */
-    Quantiles issued_baseline[FORE_MAX_HORIZON];
-
-    ScoredStep scored[SCORE_STEPS];
-    uint64_t n_scored;
-    bool demoted;
+    ForeBaseline *rival[FORE_RIVAL_N];
+    Issued issued[FORE_MAX_HORIZON]; /* by count % FORE_MAX_HORIZON; NAN: none */
+    Issued issued_rival[FORE_RIVAL_N][FORE_MAX_HORIZON];
+    ForeJudge judge;
 };
 
-static void fill_nan(Quantiles q)
+static void fill_nan(Issued q)
 {
     for (unsigned g = 0; g < FORE_N_GROUP; g++) {
         for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
@@ -74,15 +66,41 @@ static void fill_nan(Quantiles q)
     }
 }
 
+static void keep_issued(const Quantiles q, Issued ret)
+{
+    for (unsigned g = 0; g < FORE_N_GROUP; g++) {
+        for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+            ret[g][k] = (float)q[g][k];
+        }
+    }
+}
+
+/* The same time yesterday, by the minute; NULL when the step does not divide a minute. */
+static ForeBaseline *yesterday(uint64_t step_ns)
+{
+    ForeBaselineConfig config = {.strict = true, .peaks_only = true};
+
+    if (step_ns < FORE_NS_PER_S || DAY_NS % step_ns != 0) {
+        return NULL;
+    }
+    config.season = (unsigned)(DAY_NS / step_ns);
+    config.bin = MAX(config.season / DAY_BINS, 1);
+    return config.season % config.bin == 0 ? fore_baseline_new_with(&config) : NULL;
+}
+
 ForeForecaster *fore_forecaster_new(ForeModel *model, uint64_t step_ns)
 {
     ForeForecaster *fc = g_new0(ForeForecaster, 1);
+    ForeBaselineConfig last = {.peaks_only = true};
 
     fc->step_ns = step_ns;
-    fc->baseline = fore_baseline_new(0);
+    fc->rival[FORE_RIVAL_LAST] = fore_baseline_new_with(&last);
+    fc->rival[FORE_RIVAL_SEASON] = yesterday(step_ns);
     fore_truth_init(&fc->truth);
     for (unsigned k = 0; k < FORE_MAX_HORIZON; k++) {
-        fill_nan(fc->issued_baseline[k]);
+        for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
+            fill_nan(fc->issued_rival[i][k]);
+        }
     }
     fore_forecaster_set_model(fc, model);
     return fc;
@@ -94,11 +112,26 @@ void fore_forecaster_free(ForeForecaster *fc)
         return;
     }
     fore_model_unref(fc->model);
-    fore_baseline_free(fc->baseline);
+    for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
+        fore_baseline_free(fc->rival[i]);
+    }
     g_free(fc->h);
     g_free(fc->c);
     g_free(fc->scratch);
     g_free(fc);
+}
+
+static void keep_sample(ForeForecaster *fc, const ForeSample *sample, const double demand[])
+{
+    unsigned at = (unsigned)(fc->count % KEPT_SAMPLES);
+
+    fc->kept[at] = *sample;
+    for (unsigned r = 0; r < FORE_RES_N; r++) {
+        double *top = &fc->highest[r][at / KEPT_BLOCK];
+
+        *top = fmax(at % KEPT_BLOCK == 0 ? NAN : *top, demand[r]); /* fmax ignores NAN */
+    }
+    fc->count++;
 }
 
 /* Highest demand that this VM is known for: in training, at its scale, or in the samples kept. */
@@ -106,28 +139,20 @@ static double highest_known(const ForeForecaster *fc, ForeResource res, double s
 {
     const ForeFeatureNorm *norm = &fc->model->norm;
     double top = scale * (norm->mean[res] + norm->hi[res] * norm->sd[res]);
-    uint64_t n = MIN(fc->count, KEPT_SAMPLES);
 
-    for (uint64_t i = 0; i < n; i++) {
-        double demand[FORE_RES_N];
-
-        fore_features_demand(&fc->kept[i], demand);
-        top = fmax(top, demand[res]); /* fmax ignores NAN */
+    for (unsigned i = 0; i < N_KEPT_BLOCK; i++) {
+        top = fmax(top, fc->highest[res][i]);
     }
     return top;
 }
 
-/* Raw quantiles of one step of the network, in units; false when a number is not finite. */
-static bool run_network(ForeForecaster *fc, const ForeSample *sample, double scale[FORE_RES_N],
-                        Quantiles ret_q)
+/* What the network says, in units; false when a number is not finite. */
+static bool quantiles_of(const ForeReal *raw, const double scale[FORE_RES_N], Quantiles ret_q)
 {
-    ForeReal x[FORE_FEATURE_N_IN];
     ForeReal y[FORE_MODEL_N_OUT];
     double sum = 0.0;
 
-    fore_features_step(&fc->model->norm, &fc->features, sample, x, scale);
-    fore_lstm_step(&fc->model->shape, fc->model->params, x, fc->h, fc->c, fc->scratch, y);
-    fore_quantile_from_raw(y, FORE_N_GROUP, y);
+    fore_quantile_from_raw(raw, FORE_N_GROUP, y);
     for (unsigned g = 0; g < FORE_N_GROUP; g++) {
         double unit = scale[g / (FORE_KIND_N * FORE_N_HORIZON)];
 
@@ -169,9 +194,10 @@ static void rebuild_state(ForeForecaster *fc)
     for (uint64_t i = fc->count - n; i < fc->count; i++) {
         const ForeSample *sample = &fc->kept[i % KEPT_SAMPLES];
         double demand[FORE_RES_N], scale[FORE_RES_N];
-        Quantiles q;
+        ForeReal x[FORE_FEATURE_N_IN], y[FORE_MODEL_N_OUT];
 
-        (void)run_network(fc, sample, scale, q);
+        fore_features_step(&fc->model->norm, &fc->features, sample, x, scale);
+        fore_lstm_step(&fc->model->shape, fc->model->params, x, fc->h, fc->c, fc->scratch, y);
         fore_features_demand(sample, demand);
         fc->has_state |= isfinite(demand[FORE_RES_VCPU]) || isfinite(demand[FORE_RES_MEM]);
     }
@@ -191,8 +217,7 @@ void fore_forecaster_set_model(ForeForecaster *fc, ForeModel *model)
         fill_nan(fc->issued[k]);
     }
     /* another model is judged anew */
-    fc->n_scored = 0;
-    fc->demoted = false;
+    fore_judge_init(&fc->judge);
     if (fc->model != NULL) {
         fc->h = g_new0(ForeReal, fc->model->shape.n_hidden);
         fc->c = g_new0(ForeReal, fc->model->shape.n_hidden);
@@ -201,55 +226,10 @@ void fore_forecaster_set_model(ForeForecaster *fc, ForeModel *model)
     }
 }
 
-static void sum_scores(const ForeForecaster *fc, ScoredStep *ret)
-{
-    uint64_t n = MIN(fc->n_scored, SCORE_STEPS);
-
-    memset(ret, 0, sizeof(*ret));
-    for (uint64_t i = 0; i < n; i++) {
-        for (unsigned r = 0; r < FORE_RES_N; r++) {
-            fore_score_merge(&ret->ours[r], &fc->scored[i].ours[r]);
-            fore_score_merge(&ret->baseline[r], &fc->scored[i].baseline[r]);
-        }
-    }
-}
-
-/* Demotes or takes back; the mean over resources of loss / baseline's loss decides, and the
- * coverage. */
-static void judge(ForeForecaster *fc)
-{
-    ScoredStep sum;
-    double ratio = 0.0, cover = 1.0;
-    unsigned n = 0;
-
-    if (fc->n_scored < JUDGE_STEPS) {
-        return;
-    }
-    sum_scores(fc, &sum);
-    for (unsigned r = 0; r < FORE_RES_N; r++) {
-        double least = LEAST_LOSS * sum.baseline[r].truth;
-
-        if (sum.baseline[r].n > 0 && sum.baseline[r].truth > 0.0) {
-            ratio += sum.ours[r].loss / MAX(sum.baseline[r].loss, least);
-            cover = MIN(cover, fore_score_coverage95(&sum.ours[r]));
-            n++;
-        }
-    }
-    if (n == 0) {
-        return;
-    }
-    ratio /= n;
-    if (fc->demoted) {
-        fc->demoted = !(ratio < CLEARLY_BETTER || (ratio < RETURN_LOSS && cover > RETURN_COVER));
-    } else {
-        fc->demoted = ratio > DEMOTE_LOSS || (cover < DEMOTE_COVER && ratio > NOT_CLEARLY);
-    }
-}
-
 /* The truths that have come with this step meet the forecasts that were issued for them. */
 static void score_and_learn(ForeForecaster *fc, const double demand[FORE_RES_N])
 {
-    ScoredStep now = {0};
+    ForeJudgeStep now[FORE_RES_N] = {{0}};
     unsigned scored = 0;
 
     fore_truth_push(&fc->truth, demand);
@@ -259,22 +239,25 @@ static void score_and_learn(ForeForecaster *fc, const double demand[FORE_RES_N])
         ForeResource res = (ForeResource)(g / (FORE_N_HORIZON * FORE_KIND_N));
         double y = fore_truth_get(&fc->truth, res, kind, h);
         uint64_t then = (fc->count + FORE_MAX_HORIZON - fore_horizons[h]) % FORE_MAX_HORIZON;
-        const double *ours = fc->issued[then][g];
-        const double *theirs = fc->issued_baseline[then][g];
+        double ours[FORE_N_QUANTILE], rivals[FORE_RIVAL_N][FORE_N_QUANTILE];
 
-        if (!isfinite(y) || !isfinite(ours[0])) {
+        if (!isfinite(y) || !isfinite(fc->issued[then][g][0])) {
             continue;
         }
+        for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+            ours[k] = (double)fc->issued[then][g][k];
+            for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
+                rivals[i][k] = (double)fc->issued_rival[i][then][g][k];
+            }
+        }
         fore_calibration_observe(&fc->calibration, g, ours, y);
-        if (kind == FORE_KIND_PEAK && isfinite(theirs[0])) {
-            fore_score_add(&now.ours[res], ours, y);
-            fore_score_add(&now.baseline[res], theirs, y);
+        if (kind == FORE_KIND_PEAK && isfinite(rivals[FORE_RIVAL_LAST][0])) {
+            fore_judge_score(now, res, ours, rivals, y);
             scored++;
         }
     }
     if (scored > 0) {
-        fc->scored[fc->n_scored++ % SCORE_STEPS] = now;
-        judge(fc);
+        fore_judge_step(&fc->judge, now);
     }
 }
 
@@ -288,11 +271,15 @@ static void write_forecast(const Quantiles q, ForeForecast *ret)
     }
 }
 
-void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeForecast *ret)
+/*
+ * First half of a step: truths, rivals, features.
+ * @ret_x: [FORE_FEATURE_N_IN]; written, as @ret_scale is, when there is a model
+ */
+static void step_begin(ForeForecaster *fc, const ForeSample *sample, ForeForecast *ret,
+                       ForeReal *ret_x, double ret_scale[FORE_RES_N])
 {
-    double demand[FORE_RES_N], scale[FORE_RES_N];
     unsigned slot = (unsigned)(fc->count % FORE_MAX_HORIZON);
-    Quantiles q;
+    double demand[FORE_RES_N];
     bool known;
 
     memset(ret, 0, sizeof(*ret));
@@ -301,37 +288,156 @@ void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeFore
     fore_features_demand(sample, demand);
     known = isfinite(demand[FORE_RES_VCPU]) || isfinite(demand[FORE_RES_MEM]);
     score_and_learn(fc, demand);
-    fore_baseline_step(fc->baseline, demand, fc->issued_baseline[slot]);
-    fill_nan(fc->issued[slot]);
-    fc->kept[fc->count % KEPT_SAMPLES] = *sample;
-    fc->count++;
-    fc->silence = known ? 0 : fc->silence + 1;
-    if (fc->model == NULL) {
-        return;
+    for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
+        Quantiles q;
+
+        if (fc->rival[i] != NULL && fore_baseline_step(fc->rival[i], demand, q)) {
+            keep_issued(q, fc->issued_rival[i][slot]);
+        }
     }
-    fc->has_state |= known;
-    if (!run_network(fc, sample, scale, q) || !fc->has_state || fc->silence > MAX_SILENCE) {
+    fill_nan(fc->issued[slot]);
+    keep_sample(fc, sample, demand);
+    fc->silence = known ? 0 : fc->silence + 1;
+    fc->has_state |= known && fc->model != NULL;
+    if (fc->model != NULL) {
+        fore_features_step(&fc->model->norm, &fc->features, sample, ret_x, ret_scale);
+    }
+}
+
+/* Second half, when there is a model: @raw: [FORE_MODEL_N_OUT] of the network. */
+static void step_end(ForeForecaster *fc, const ForeReal *raw, const double scale[FORE_RES_N],
+                     ForeForecast *ret)
+{
+    unsigned slot = (unsigned)((fc->count - 1) % FORE_MAX_HORIZON);
+    Quantiles q;
+
+    if (!quantiles_of(raw, scale, q) || !fc->has_state || fc->silence > MAX_SILENCE) {
         return;
     }
     fore_calibration_apply(&fc->calibration, q);
     bound(fc, scale, q);
-    memcpy(fc->issued[slot], q, sizeof(q));
+    keep_issued(q, fc->issued[slot]);
     write_forecast(q, ret);
     ret->valid = true;
-    ret->demoted = fc->demoted;
+    ret->demoted = fc->judge.demoted;
+}
+
+void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeForecast *ret)
+{
+    ForeReal x[FORE_FEATURE_N_IN], raw[FORE_MODEL_N_OUT];
+    double scale[FORE_RES_N];
+
+    step_begin(fc, sample, ret, x, scale);
+    if (fc->model != NULL) {
+        fore_lstm_step(&fc->model->shape, fc->model->params, x, fc->h, fc->c, fc->scratch, raw);
+        step_end(fc, raw, scale, ret);
+    }
+}
+
+/* What one product needs, rows of up to AT_ONCE VMs of one model. */
+typedef struct {
+    ForeReal *x, *h, *c, *scratch, *raw;
+    size_t member[AT_ONCE]; /* index of each row */
+    double scale[AT_ONCE][FORE_RES_N];
+    unsigned n;
+} Batch;
+
+static void batch_init(Batch *batch, const ForeLstmShape *shape, size_t most)
+{
+    size_t n_h = shape->n_hidden;
+
+    batch->n = 0;
+    batch->x = g_new(ForeReal, most * FORE_FEATURE_N_IN);
+    batch->h = g_new(ForeReal, most * n_h);
+    batch->c = g_new(ForeReal, most * n_h);
+    batch->scratch = g_new(ForeReal, most * 5 * n_h);
+    batch->raw = g_new(ForeReal, most * FORE_MODEL_N_OUT);
+}
+
+static void batch_done(Batch *batch)
+{
+    g_free(batch->x);
+    g_free(batch->h);
+    g_free(batch->c);
+    g_free(batch->scratch);
+    g_free(batch->raw);
+}
+
+static void batch_run(Batch *batch, const ForeModel *model, ForeForecaster *const *fc,
+                      ForeForecast *const *ret)
+{
+    size_t n_h = model->shape.n_hidden;
+
+    if (batch->n == 0) {
+        return;
+    }
+    fore_lstm_step_batch(&model->shape, model->params, batch->n, batch->x, batch->h, batch->c,
+                         batch->scratch, batch->raw);
+    for (unsigned b = 0; b < batch->n; b++) {
+        size_t i = batch->member[b];
+
+        memcpy(fc[i]->h, batch->h + b * n_h, n_h * sizeof(ForeReal));
+        memcpy(fc[i]->c, batch->c + b * n_h, n_h * sizeof(ForeReal));
+        step_end(fc[i], batch->raw + (size_t)b * FORE_MODEL_N_OUT, batch->scale[b], ret[i]);
+    }
+    batch->n = 0;
+}
+
+/* All VMs of @model among the @n, from the first one that has it. */
+static void step_model(const ForeModel *model, ForeForecaster *const *fc,
+                       const ForeSample *const *samples, ForeForecast *const *ret, size_t n)
+{
+    size_t n_h = model->shape.n_hidden;
+    g_autofree Batch *batch = g_new(Batch, 1);
+
+    batch_init(batch, &model->shape, MIN(n, AT_ONCE));
+    for (size_t i = 0; i < n; i++) {
+        unsigned b = batch->n;
+
+        if (fc[i]->model != model) {
+            continue;
+        }
+        step_begin(fc[i], samples[i], ret[i], batch->x + (size_t)b * FORE_FEATURE_N_IN,
+                   batch->scale[b]);
+        memcpy(batch->h + b * n_h, fc[i]->h, n_h * sizeof(ForeReal));
+        memcpy(batch->c + b * n_h, fc[i]->c, n_h * sizeof(ForeReal));
+        batch->member[b] = i;
+        if (++batch->n == AT_ONCE) {
+            batch_run(batch, model, fc, ret);
+        }
+    }
+    batch_run(batch, model, fc, ret);
+    batch_done(batch);
+}
+
+void fore_forecaster_step_many(ForeForecaster *const *fc, const ForeSample *const *samples,
+                               ForeForecast *const *ret, size_t n)
+{
+    g_autoptr(GHashTable) done = g_hash_table_new(NULL, NULL);
+
+    for (size_t i = 0; i < n; i++) {
+        const ForeModel *model = fc[i]->model;
+
+        if (model == NULL) {
+            fore_forecaster_step(fc[i], samples[i], ret[i]);
+        } else if (g_hash_table_add(done, (gpointer)model)) {
+            step_model(model, fc + i, samples + i, ret + i, n - i);
+        }
+    }
 }
 
 void fore_forecaster_health(const ForeForecaster *fc, ForeForecastHealth *ret)
 {
-    ScoredStep sum;
-
-    sum_scores(fc, &sum);
     memset(ret, 0, sizeof(*ret));
-    ret->scored = (unsigned)MIN(fc->n_scored, SCORE_STEPS);
-    ret->demoted = fc->demoted;
+    ret->scored = fore_judge_scored(&fc->judge);
+    ret->demoted = fc->judge.demoted;
+    ret->behind = fc->judge.demoted ? fore_rival_names[fc->judge.behind] : NULL;
     for (unsigned r = 0; r < FORE_RES_N; r++) {
-        ret->loss[r] = fore_score_wql(&sum.ours[r]);
-        ret->baseline_loss[r] = fore_score_wql(&sum.baseline[r]);
-        ret->coverage95[r] = fore_score_coverage95(&sum.ours[r]);
+        ForeResource res = (ForeResource)r;
+
+        ret->loss[r] = fore_judge_wql(&fc->judge, res, -1);
+        ret->baseline_loss[r] = fore_judge_wql(&fc->judge, res, FORE_RIVAL_LAST);
+        ret->seasonal_loss[r] = fore_judge_wql(&fc->judge, res, FORE_RIVAL_SEASON);
+        ret->coverage95[r] = fore_judge_coverage95(&fc->judge, res);
     }
 }

@@ -58,12 +58,22 @@ void fore_forecaster_set_model(ForeForecaster *fc, ForeModel *model);
  */
 void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeForecast *ret);
 
+/**
+ * fore_forecaster_step_many: fore_forecaster_step() of @n VMs; those with the same model go through
+ * its network as one matrix product
+ * @fc, @samples: [n]; @ret: (out caller-allocates): [n]
+ */
+void fore_forecaster_step_many(ForeForecaster *const *fc, const ForeSample *const *samples,
+                               ForeForecast *const *ret, size_t n);
+
 /* How it has done lately (last 300 scored steps). */
 typedef struct {
     unsigned scored;         /* forecasts whose truth has come */
     double loss[FORE_RES_N]; /* mean quantile loss over mean demand, of the peak forecasts */
     double baseline_loss[FORE_RES_N]; /* the same of last-value with residual quantiles */
     double coverage95[FORE_RES_N];    /* share of truths <= P95 of the peak forecast */
+    double seasonal_loss[FORE_RES_N]; /* the same of yesterday; 0 until there was one */
     bool demoted;
+    const char *behind; /* whom it fell behind when demoted: "last-value", "seasonal-naive" */
 } ForeForecastHealth;
 void fore_forecaster_health(const ForeForecaster *fc, ForeForecastHealth *ret);

@@ -7,7 +7,7 @@ void fore_truth_init(ForeTruth *truth)
 {
     truth->count = 0;
     for (unsigned r = 0; r < FORE_RES_N; r++) {
-        for (unsigned k = 0; k < FORE_MAX_HORIZON; k++) {
+        for (unsigned k = 0; k < FORE_TRUTH_RING; k++) {
             truth->demand[r][k] = NAN;
         }
     }
@@ -16,7 +16,7 @@ void fore_truth_init(ForeTruth *truth)
 void fore_truth_push(ForeTruth *truth, const double demand[FORE_RES_N])
 {
     for (unsigned r = 0; r < FORE_RES_N; r++) {
-        truth->demand[r][truth->count % FORE_MAX_HORIZON] = demand[r];
+        truth->demand[r][truth->count % FORE_TRUTH_RING] = demand[r];
     }
     truth->count++;
 }
@@ -31,10 +31,10 @@ double fore_truth_get(const ForeTruth *truth, ForeResource res, ForeKind kind, u
         return NAN;
     }
     if (kind == FORE_KIND_POINT) {
-        return truth->demand[res][(truth->count - 1) % FORE_MAX_HORIZON];
+        return truth->demand[res][(truth->count - 1) % FORE_TRUTH_RING];
     }
     for (unsigned k = 0; k < steps; k++) {
-        double y = truth->demand[res][(truth->count - 1 - k) % FORE_MAX_HORIZON];
+        double y = truth->demand[res][(truth->count - 1 - k) % FORE_TRUTH_RING];
 
         if (!isfinite(y)) {
             return NAN;

@@ -7,12 +7,12 @@
 #include "forecast/fore-quantile.h"
 
 #define FORE_MAX_HORIZON 12 /* steps; the last of fore_horizons */
+#define FORE_TRUTH_RING  16 /* a power of two above it: found without a division */
 
 /* Demand of the last FORE_MAX_HORIZON steps of one VM; NAN where it is not known. */
 typedef struct {
-    double demand[FORE_RES_N]
-                 [FORE_MAX_HORIZON]; /* ring, newest at (count - 1) % FORE_MAX_HORIZON */
-    uint64_t count;                  /* steps seen */
+    double demand[FORE_RES_N][FORE_TRUTH_RING]; /* newest at (count - 1) % FORE_TRUTH_RING */
+    uint64_t count;                             /* steps seen */
 } ForeTruth;
 
 void fore_truth_init(ForeTruth *truth);

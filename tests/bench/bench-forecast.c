@@ -24,8 +24,13 @@
 #define LIVE_S   900
 #define SEASON   26 /* steps: the mean length of a cycle of the synthetic process */
 
-/* The same step in PyTorch: LSTM, linear head, pinball loss on non-crossing quantiles, Adam with
- * clipping. */
+/*
+ * The same in PyTorch: LSTM, linear head, pinball loss on non-crossing quantiles, Adam with
+ * clipping; once with a loss at the last step of the context only, as learned forecasters are
+ * mostly trained there, and once at every step, as ours is.  Inference runs the context again,
+ * since nothing carries the state from call to call.
+ */
+enum { TORCH_TRAIN_LAST, TORCH_TRAIN, TORCH_INFER_1, TORCH_INFER_MANY, N_TORCH };
 static const char torch_script[] =
     "import sys, time\n"
     "import torch\n"
@@ -38,27 +43,28 @@ static const char torch_script[] =
     "adam = torch.optim.Adam(params, 1e-3)\n"
     "x = torch.randn(context, batch, n_in)\n"
     "y = torch.rand(context, batch, groups, 1)\n"
-    "def quantiles(x):\n"
-    "    z = head(lstm(x)[0]).view(x.shape[0], x.shape[1], groups, 5)\n"
+    "def quantiles(x, last):\n"
+    "    h = lstm(x)[0]\n"
+    "    z = head(h[-1:] if last else h).view(-1, x.shape[1], groups, 5)\n"
     "    up = torch.nn.functional.softplus(z[..., 1:])\n"
     "    return torch.cat([z[..., :1], up], -1).cumsum(-1)\n"
-    "def train():\n"
+    "def train(last):\n"
     "    adam.zero_grad()\n"
-    "    e = y - quantiles(x)\n"
+    "    e = (y[-1:] if last else y) - quantiles(x, last)\n"
     "    torch.maximum(tau * e, (tau - 1) * e).mean().backward()\n"
     "    torch.nn.utils.clip_grad_norm_(params, 1.0)\n"
     "    adam.step()\n"
-    "one = torch.randn(context, 1, n_in)\n"
-    "def infer():\n"
+    "one, many = torch.randn(context, 1, n_in), torch.randn(context, 1024, n_in)\n"
+    "def infer(x):\n"
     "    with torch.no_grad():\n"
-    "        quantiles(one)\n"
-    "def timed(f, n):\n"
+    "        quantiles(x, True)\n"
+    "def timed(n, f, a):\n"
     "    t = time.process_time()\n"
-    "    for _ in range(n): f()\n"
+    "    for _ in range(n): f(a)\n"
     "    return (time.process_time() - t) / n\n"
-    "timed(train, 1), timed(infer, 5)\n"
-    "for f, n in ((train, 1), (infer, 20)):\n"
-    "    print(*(timed(f, n) for _ in range(rounds)))\n";
+    "for n, f, a in ((1, train, True), (1, train, False), (20, infer, one), (1, infer, many)):\n"
+    "    timed(2, f, a)\n"
+    "    print(*(timed(n, f, a) for _ in range(rounds)))\n";
 
 typedef struct {
     double median, spread; /* spread: (most - least) / median */
@@ -106,8 +112,11 @@ static void print_row(const char *what, const char *unit, Summary ours, double a
 
 /* --- speed --- */
 
-static Summary time_training_step(void)
+/* @all: a loss at every step of the context; else at its last step only */
+static Summary time_training_step(bool all)
 {
+    unsigned first = all ? 0 : CONTEXT - 1;
+    size_t from = (size_t)first * BATCH * FORE_N_GROUP;
     ForeLstmShape shape = fore_model_shape(HIDDEN);
     size_t n = fore_lstm_layout(&shape).n, rows = (size_t)CONTEXT * BATCH;
     g_autoptr(ForeLstmTape) tape = fore_lstm_tape_new(&shape, CONTEXT, BATCH);
@@ -130,11 +139,13 @@ static Summary time_training_step(void)
     for (unsigned r = 0; r < ROUNDS + 1; r++) {
         double start = cpu_s();
 
-        fore_lstm_forward(tape, params, CONTEXT);
-        (void)fore_quantile_loss(tape->y, target, weight, rows * FORE_N_GROUP,
-                                 1.0 / (double)(rows * FORE_N_GROUP), dy);
+        fore_lstm_forward_from(tape, params, CONTEXT, first);
+        (void)fore_quantile_loss(tape->y + from * FORE_N_QUANTILE, target + from, weight + from,
+                                 rows * FORE_N_GROUP - from,
+                                 1.0 / (double)(rows * FORE_N_GROUP - from),
+                                 dy + from * FORE_N_QUANTILE);
         memset(grad, 0, n * sizeof(ForeReal));
-        fore_lstm_backward(tape, params, CONTEXT, dy, grad);
+        fore_lstm_backward_from(tape, params, CONTEXT, first, dy, grad);
         g_assert_true(fore_adam_step(adam, params, grad, 1e-3));
         took[r] = cpu_s() - start;
     }
@@ -166,8 +177,71 @@ static Summary time_inference(unsigned hidden)
     return summarise(took, ROUNDS);
 }
 
-/* PyTorch's times, or false when it is not there. */
-static bool torch_times(double *ret_train, double *ret_infer)
+/* @n VMs at once, every one a whole step: us a VM. */
+static Summary time_many(unsigned hidden, unsigned n)
+{
+    const unsigned steps = MAX(16, 2048 / n);
+    SyntheticConfig process = {.seed = 9, .n = 2000};
+    g_autoptr(Synthetic) s = synthetic_new(&process);
+    ForeWindow window = {.samples = s->samples, .n = 200, .step_ns = FORE_NS_PER_S};
+    ForeTrainConfig config = {.hidden = hidden, .max_epochs = 2, .seed = 1};
+    g_autoptr(ForeModel) model = fore_model_train(&window, 1, &config, NULL, NULL, NULL);
+    g_autoptr(GPtrArray) fc = g_ptr_array_new_with_free_func((GDestroyNotify)fore_forecaster_free);
+    g_autofree const ForeSample **samples = g_new(const ForeSample *, n);
+    g_autofree ForeForecast *forecasts = g_new(ForeForecast, n);
+    g_autofree ForeForecast **ret = g_new(ForeForecast *, n);
+    double took[ROUNDS + 1]; /* the first round is let go */
+
+    for (unsigned i = 0; i < n; i++) {
+        g_ptr_array_add(fc, fore_forecaster_new(model, FORE_NS_PER_S));
+        ret[i] = &forecasts[i];
+    }
+    for (unsigned r = 0; r < ROUNDS + 1; r++) {
+        double start = cpu_s();
+
+        for (unsigned t = 0; t < steps; t++) {
+            for (unsigned i = 0; i < n; i++) {
+                samples[i] = &s->samples[(r * steps + t + 17 * i) % s->n];
+            }
+            fore_forecaster_step_many((ForeForecaster *const *)fc->pdata, samples, ret, n);
+        }
+        took[r] = (cpu_s() - start) / steps / n;
+    }
+    return summarise(took + 1, ROUNDS);
+}
+
+/* The network and its quantiles alone, which is what PyTorch does: us a series. */
+static Summary time_network(unsigned n)
+{
+    const unsigned steps = MAX(16, 20000 / n);
+    ForeLstmShape shape = fore_model_shape(HIDDEN);
+    g_autofree ForeReal *params = g_new0(ForeReal, fore_lstm_layout(&shape).n);
+    g_autofree ForeReal *x = g_new0(ForeReal, (size_t)n * shape.n_in);
+    g_autofree ForeReal *h = g_new0(ForeReal, (size_t)n * HIDDEN);
+    g_autofree ForeReal *c = g_new0(ForeReal, (size_t)n * HIDDEN);
+    g_autofree ForeReal *scratch = g_new0(ForeReal, (size_t)n * 5 * HIDDEN);
+    g_autofree ForeReal *y = g_new0(ForeReal, (size_t)n * shape.n_out);
+    ForeRandom rng = {.state = 1};
+    double took[ROUNDS];
+
+    fore_lstm_init(&shape, &rng, params);
+    for (size_t i = 0; i < (size_t)n * shape.n_in; i++) {
+        x[i] = (ForeReal)fore_random_normal(&rng);
+    }
+    for (unsigned r = 0; r < ROUNDS; r++) {
+        double start = cpu_s();
+
+        for (unsigned t = 0; t < steps; t++) {
+            fore_lstm_step_batch(&shape, params, n, x, h, c, scratch, y);
+            fore_quantile_from_raw(y, (size_t)n * FORE_N_GROUP, y);
+        }
+        took[r] = (cpu_s() - start) / steps / n;
+    }
+    return summarise(took, ROUNDS);
+}
+
+/* PyTorch's times, or false when it is not there; ret: seconds, see the end of the script. */
+static bool torch_times(double ret[N_TORCH])
 {
     g_autofree char *in = g_strdup_printf("%u", FORE_FEATURE_N_IN);
     g_autofree char *groups = g_strdup_printf("%u", FORE_N_GROUP);
@@ -179,7 +253,7 @@ static bool torch_times(double *ret_train, double *ret_infer)
     g_autofree char *out = NULL;
     g_autofree char *err = NULL;
     g_auto(GStrv) lines = NULL;
-    double took[2][ROUNDS];
+    double took[ROUNDS];
     int status = 1;
 
     if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, &err, &status,
@@ -190,8 +264,8 @@ static bool torch_times(double *ret_train, double *ret_infer)
                 "it have no anchor\n");
         return false;
     }
-    lines = g_strsplit(out, "\n", 3);
-    for (unsigned i = 0; i < 2; i++) {
+    lines = g_strsplit(out, "\n", N_TORCH + 1);
+    for (unsigned i = 0; i < N_TORCH; i++) {
         g_auto(GStrv) cells = g_strsplit(lines[i] != NULL ? lines[i] : "", " ", ROUNDS);
 
         if (g_strv_length(cells) != ROUNDS) {
@@ -199,11 +273,10 @@ static bool torch_times(double *ret_train, double *ret_infer)
             return false;
         }
         for (unsigned r = 0; r < ROUNDS; r++) {
-            took[i][r] = g_ascii_strtod(cells[r], NULL);
+            took[r] = g_ascii_strtod(cells[r], NULL);
         }
+        ret[i] = summarise(took, ROUNDS).median;
     }
-    *ret_train = summarise(took[0], ROUNDS).median;
-    *ret_infer = summarise(took[1], ROUNDS).median;
     return true;
 }
 
@@ -215,13 +288,19 @@ static Summary scaled(Summary s, double by)
 
 static void bench_speed(void)
 {
-    Summary train = time_training_step(), infer = time_inference(HIDDEN);
-    double torch_train = 0.0, torch_infer = 0.0;
+    double torch[N_TORCH] = {0.0};
 
-    (void)torch_times(&torch_train, &torch_infer);
-    print_row("train-step", "ms CPU", scaled(train, 1e3), 1e3 * torch_train);
-    print_row("infer-batch-1", "us CPU", scaled(infer, 1e6), 1e6 * torch_infer);
-    print_row("infer-batch-1-hidden-32", "us CPU", scaled(time_inference(32), 1e6), 0.0);
+    (void)torch_times(torch);
+    print_row("train-step", "ms CPU", scaled(time_training_step(0), 1e3),
+              1e3 * torch[TORCH_TRAIN_LAST]);
+    print_row("train-step-all-outputs", "ms CPU", scaled(time_training_step(1), 1e3),
+              1e3 * torch[TORCH_TRAIN]);
+    print_row("infer-batch-1", "us CPU", scaled(time_network(1), 1e6), 1e6 * torch[TORCH_INFER_1]);
+    print_row("infer-batch-1024", "us CPU a series", scaled(time_network(1024), 1e6),
+              1e6 * torch[TORCH_INFER_MANY] / 1024.0);
+    print_row("whole-step-batch-1", "us CPU", scaled(time_inference(HIDDEN), 1e6), 0.0);
+    print_row("whole-step-batch-1024", "us CPU a VM", scaled(time_many(HIDDEN, 1024), 1e6), 0.0);
+    print_row("whole-step-batch-1-hidden-32", "us CPU", scaled(time_inference(32), 1e6), 0.0);
 }
 
 /* --- accuracy --- */

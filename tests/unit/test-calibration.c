@@ -88,24 +88,74 @@ static void test_bounds(void)
     for (unsigned t = 0; t < 5000; t++) {
         forecast_with_spread(1.0, 0.1, q);
         fore_calibration_apply(&cal, q);
-        fore_calibration_observe(&cal, 0, q[0], 1e9);
+        /* three misses of every ten that nothing announced, the rest on the spot */
+        fore_calibration_observe(&cal, 0, q[0], t % 10 < 3 ? 1e9 : 1.0 + 1e-9);
         fore_calibration_observe(&cal, 1, q[1], 1.0);
         fore_calibration_observe(&cal, 2, q[2], NAN);
     }
     forecast_with_spread(1.0, 0.1, q);
     fore_calibration_apply(&cal, q);
-    /* endless misses widen to the bound, no further */
-    g_assert_cmpfloat_with_epsilon(q[0][FORE_Q95], 1.0 + 2.5 * 0.1644854, 1e-9);
+    /* bursts that cannot be covered widen to the bound, no further */
+    g_assert_cmpfloat_with_epsilon(q[0][FORE_Q95], 2.5 * (1.0 + 2.5 * 0.1644854), 0.05);
     /* endless hits narrow to the next lower quantile, no further, and never below the median */
     g_assert_cmpfloat(q[1][FORE_Q95], >=, q[1][FORE_Q50]);
     g_assert_cmpfloat_with_epsilon(q[1][FORE_Q95], 1.0 + 0.1281552, 1e-9);
     g_assert_cmpfloat(cal.level[2][FORE_Q95], ==, 0.0);
 }
 
+/* Sure and wrong: the forecaster claims to know, the truth spreads; then it spreads by ten times.
+ */
+static void test_sure_and_wrong(void)
+{
+    ForeCalibration cal;
+    ForeRandom rng = {.state = 12};
+    ForeScore before = {0}, after = {0};
+
+    fore_calibration_init(&cal);
+    for (unsigned t = 0; t < 6000; t++) {
+        double q[FORE_N_GROUP][FORE_N_QUANTILE];
+        double y = 100.0 + (t < 3000 ? 1.0 : 10.0) * fore_random_normal(&rng);
+
+        forecast_with_spread(100.0, 1e-6, q);
+        fore_calibration_apply(&cal, q);
+        if (t >= 500) {
+            /* 100 steps are let go after the change */
+            fore_score_add(t < 3000 ? &before : t >= 3100 ? &after : &(ForeScore){0}, q[7], y);
+        }
+        fore_calibration_observe(&cal, 7, q[7], y);
+    }
+    /* 2500 scored: standard error 0.0044 */
+    g_assert_cmpfloat_with_epsilon(fore_score_coverage95(&before), 0.95, 0.01);
+    g_assert_cmpfloat_with_epsilon(fore_score_coverage95(&after), 0.95, 0.01);
+}
+
+/* A workload that has doubled: no distance from the median is right at both its levels. */
+static void test_doubled(void)
+{
+    ForeCalibration cal;
+    ForeRandom rng = {.state = 13};
+    ForeScore after = {0};
+
+    fore_calibration_init(&cal);
+    for (unsigned t = 0; t < 6000; t++) {
+        double q[FORE_N_GROUP][FORE_N_QUANTILE];
+        double mean = t / 13 % 3 == 0 ? 30.0 : 1.0;
+        double y = 2.0 * mean * (1.0 + 0.1 * fore_random_normal(&rng));
+
+        forecast_with_spread(mean, 0.02 * mean, q);
+        fore_calibration_apply(&cal, q);
+        if (t >= 1000) {
+            fore_score_add(&after, q[1], y);
+        }
+        fore_calibration_observe(&cal, 1, q[1], y);
+    }
+    g_assert_cmpfloat_with_epsilon(fore_score_coverage95(&after), 0.95, 0.01);
+}
+
 static void test_never_cross(void)
 {
     ForeRandom rng = {.state = 8};
-    ForeCalibration cal;
+    ForeCalibration cal = {0};
 
     for (unsigned i = 0; i < 3000; i++) {
         double q[FORE_N_GROUP][FORE_N_QUANTILE];
@@ -114,6 +164,7 @@ static void test_never_cross(void)
             double v = 10.0 * fore_random_unit(&rng);
 
             for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+                cal.miss[g] = fore_random_unit(&rng);
                 v += fore_random_unit(&rng) < 0.3 ? 0.0 : fore_random_unit(&rng);
                 q[g][k] = v;
                 cal.level[g][k] =
@@ -138,6 +189,9 @@ int main(int argc, char **argv)
     g_test_add_func("/forecast/calibration/covers-whatever-the-model-claims", test_coverage);
     g_test_add_func("/forecast/calibration/covers-again-after-a-change", test_change);
     g_test_add_func("/forecast/calibration/correction-is-bounded", test_bounds);
+    g_test_add_func("/forecast/calibration/covers-what-has-doubled", test_doubled);
+    g_test_add_func("/forecast/calibration/covers-for-one-that-is-sure-and-wrong",
+                    test_sure_and_wrong);
     g_test_add_func("/forecast/calibration/quantiles-never-cross", test_never_cross);
     return g_test_run();
 }
