@@ -29,8 +29,12 @@ int fore_cli_events(ForeCli *cli, int argc, char **argv);
 int fore_cli_explain(ForeCli *cli, int argc, char **argv);
 int fore_cli_status(ForeCli *cli, int argc, char **argv);
 int fore_cli_train(ForeCli *cli, int argc, char **argv);
+/** fore_cli_train_series: train --data DIR --out FILE: from recorded traces, without a daemon */
+int fore_cli_train_series(ForeCli *cli, int argc, char **argv);
+int fore_cli_backtest(ForeCli *cli, int argc, char **argv);
 int fore_cli_doctor(ForeCli *cli, int argc, char **argv);
 int fore_cli_pam(ForeCli *cli, int argc, char **argv);
+int fore_cli_anomaly(ForeCli *cli, int argc, char **argv);
 int fore_cli_page(ForeCli *cli, int argc, char **argv);
 
 /** fore_cli_usage: prints "foresee: TEXT; see 'foresee --help'". Returns: CLI_USAGE */

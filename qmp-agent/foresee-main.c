@@ -16,6 +16,7 @@ static const struct {
     {"ledger", fore_cli_ledger}, {"events", fore_cli_events},     {"explain", fore_cli_explain},
     {"status", fore_cli_status}, {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
     {"pam", fore_cli_pam},       {"page", fore_cli_page},
+    {"anomaly", fore_cli_anomaly},
 };
 
 static const char description[] =
@@ -32,6 +33,7 @@ static const char description[] =
     "  ledger [NAME]                    promises and how far they got\n"
     "  events [-f] [--after ID]         what happened; -f follows what happens\n"
     "  page [NAME | --file PATH]        what it executes, live; --once, --csv, --json\n"
+    "  anomaly score --in FILE --out FILE   score timestamp,value lines as a stream; --dir, --explain\n"
     "  explain NAME                     the terms of the newest decision\n"
     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
     "  status                           the daemon, its store, model and PAM\n"
