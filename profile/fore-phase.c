@@ -21,9 +21,11 @@
  * if it was unseen for @patience intervals; else the interval joins the nearest one.
  */
 
-/* same: half the way between the same code (0) and none in common (2). */
+/* same: in a recorded run of seven programs (tests/data/phase-run.csv) an interval lies 0.06 to 0.4
+ * from the mean of its program, and two programs lie 0.59 to 1.4 apart; 0.3 to 0.55 do equally
+ * well. */
 const ForePhaseConfig fore_phase_default = {
-    .same = 1.0, .merge = 0.5, .min_insns = 100000, .memory = 32, .patience = 600};
+    .same = 0.5, .merge = 0.25, .min_insns = 100000, .memory = 32, .patience = 600};
 
 #define MAX_LABELS 256
 

@@ -441,6 +441,20 @@ static json_t *calls_json(const ForeCliPage *p)
     return list;
 }
 
+static json_t *signature_json(const ForeCliPage *p)
+{
+    json_t *list;
+
+    if (!p->has_rates || (p->all.valid & FORE_PAGE_HAS_SIGNATURE) == 0) {
+        return NULL;
+    }
+    list = json_array();
+    for (unsigned i = 0; i < FORE_PAGE_SIGNATURE; i++) {
+        json_array_append_new(list, json_real(p->all.signature[i]));
+    }
+    return list;
+}
+
 static json_t *spaces_json(const ForePageSnapshot *c)
 {
     json_t *list;
@@ -482,6 +496,7 @@ json_t *fore_cli_page_json(const ForeCliPage *p)
     set_if(object, "all", p->has_rates ? rates_json(&p->all) : NULL);
     set_if(object, "system-calls", calls_json(p));
     set_if(object, "address-spaces", spaces_json(c));
+    set_if(object, "signature", signature_json(p));
     json_object_set_new(object, "vcpus", vcpus_json(p));
     return object;
 }
