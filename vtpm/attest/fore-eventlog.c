@@ -149,10 +149,11 @@ static ForeEventlogReason read_header(ForeEventlogReader *reader)
     if (type != FORE_EV_NO_ACTION || size < 16 || memcmp(data, "Spec ID Event03", 16) != 0) {
         return not_crypto_agile(pcr, type, data, size);
     }
-    /* Index 1 is where the log of a confidential guest has it (PFP 1.06, 10.4.5.1: PCR 0). */
+    /* PFP 1.06, 10.4.5.1: PCR 0; the log of a confidential guest has it at index 1. */
     if (pcr > 1 || memcmp(digest, zero, sizeof(zero)) != 0) {
         return FORE_EVENTLOG_SPEC_ID;
     }
+    reader->spec_pcr = pcr;
     reason = read_spec_id(reader, data, size);
     reader->at = cur.at;
     reader->left = cur.left;
@@ -245,6 +246,10 @@ bool fore_eventlog_next(ForeEventlogReader *reader, ForeEvent *ret)
     ForeEvent event = {.offset = (size_t)(reader->at - reader->start)};
     ForeCursor cur;
 
+    if (reader->spec_pcr != 0 && !reader->confidential) {
+        return end_with(reader, reader->reason != FORE_EVENTLOG_OK ? reader->reason
+                                                                   : FORE_EVENTLOG_SPEC_ID);
+    }
     if (reader->left == 0 || (reader->confidential && (all(reader->at, reader->left, 0xff) ||
                                                        all(reader->at, reader->left, 0)))) {
         return end_with(reader, reader->reason);

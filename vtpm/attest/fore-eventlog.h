@@ -81,6 +81,7 @@ typedef struct {
     struct {
         uint16_t id, size;
     } algs[FORE_EVENTLOG_ALGS]; /* from the Spec ID event */
+    uint32_t spec_pcr;          /* of the Spec ID event: 1 in the log of a confidential guest */
     bool confidential;
     ForeEventlogReason reason; /* why reading ended; OK at the end of the log */
 } ForeEventlogReader;
