@@ -139,6 +139,9 @@ static int show(ForeCli *cli, const char *name)
     print_sources(json_object_get(vm, "sources"));
     print_pairs("capacity", json_object_get(vm, "capacity"));
     print_pairs("usage", json_object_get(vm, "usage"));
+    if (json_object_get(vm, "kvm") != NULL) {
+        print_pairs("kvm", json_object_get(vm, "kvm"));
+    }
     print_pairs("forecaster", json_object_get(vm, "forecaster"));
     print_pairs("policy", json_object_get(vm, "policy"));
     return CLI_OK;
@@ -150,7 +153,7 @@ static int args(const Options *o)
         return fore_cli_usage("vm args needs --uuid UUID, lower case");
     }
     printf(
-        "-uuid %s \\\n"
+        "-name %s,debug-threads=on -uuid %s \\\n"
         "-plugin libforesee-profiler.so,page=%s,uuid=%s \\\n"
         "-qmp unix:%s,server=on,wait=off \\\n"
         "-device virtio-serial-pci -chardev socket,id=foresee-sea,path=%s,server=on,wait=off \\\n"
@@ -158,7 +161,7 @@ static int args(const Options *o)
         "-smp 1,maxcpus=64 -m 512M,slots=8,maxmem=8G \\\n"
         "-object memory-backend-ram,id=vmem0-ram,size=2G,reserve=off \\\n"
         "-device virtio-mem-pci,id=%s,memdev=vmem0-ram,requested-size=0\n",
-        o->uuid, o->page, o->uuid, o->qmp, o->sea, o->vmem != NULL ? o->vmem : "vmem0");
+        o->rest[0], o->uuid, o->page, o->uuid, o->qmp, o->sea, o->vmem != NULL ? o->vmem : "vmem0");
     fprintf(stderr,
             "foresee: give -plugin the path of libforesee-profiler.so; set -smp, -m and the "
             "virtio-mem size to what the VM may grow to; add a vTPM (swtpm)\n");
