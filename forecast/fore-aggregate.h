@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * How much to believe whom: exponential weights on discounted pinball losses, one set of weights for
- * each target and quantile.  Exponentially weighted average forecaster: Cesa-Bianchi and Lugosi,
- * Prediction, Learning, and Games, 2006, section 2.1; sleeping members: Freund et al., STOC 1997.
+ * How much to believe whom: exponential weights on discounted pinball losses, one set of weights
+ * for each target and quantile.  Exponentially weighted average forecaster: Cesa-Bianchi and
+ * Lugosi, Prediction, Learning, and Games, 2006, section 2.1; sleeping members: Freund et al., STOC
+ * 1997.
  */
 #include <glib.h>
 #include <stdbool.h>
@@ -12,11 +13,11 @@
 #define FORE_AGGREGATE_MAX_MEMBER 24
 
 typedef struct {
-    unsigned n_slot;   /* targets times levels */
-    unsigned n_member; /* 1..FORE_AGGREGATE_MAX_MEMBER */
+    unsigned n_slot;                         /* targets times levels */
+    unsigned n_member;                       /* 1..FORE_AGGREGATE_MAX_MEMBER */
     double prior[FORE_AGGREGATE_MAX_MEMBER]; /* 0: left out */
-    double *loss;      /* [n_slot][n_member] discounted sums */
-    double *seen;      /* [n_slot] discounted number of truths */
+    double *loss;                            /* [n_slot][n_member] discounted sums */
+    double *seen;                            /* [n_slot] discounted number of truths */
 } ForeAggregate;
 
 /** fore_aggregate_init: @prior: [n_member], >= 0, at least one above 0 */

@@ -113,8 +113,7 @@ static void run_trace(gpointer item, gpointer user)
     }
     g_mutex_lock(&job->lock);
     job->done++;
-    if (job->progress != NULL &&
-        !job->progress((double)job->done / job->traces->len, job->data)) {
+    if (job->progress != NULL && !job->progress((double)job->done / job->traces->len, job->data)) {
         g_atomic_int_set(&job->stopped, 1);
     }
     g_mutex_unlock(&job->lock);

@@ -3,7 +3,8 @@
 /*
  * Forecasts of recorded traces as they would have been made live: every trace is run through a
  * ForeMixture sample by sample, and what it said at the asked moments is written down.  A forecast
- * sees no later sample, by construction.  Threads: one job a trace; the text does not depend on them.
+ * sees no later sample, by construction.  Threads: one job a trace; the text does not depend on
+ * them.
  */
 #include "forecast/fore-mixture.h"
 #include "forecast/fore-split.h"
@@ -11,14 +12,14 @@
 typedef struct {
     ForeSeriesConfig series; /* targets, levels, window; the rest is each trace's own */
     uint32_t without;        /* members left out, see ForeMixtureConfig */
-    size_t warm;     /* steps before the test part over which weights and coverage learn */
+    size_t warm;             /* steps before the test part over which weights and coverage learn */
     unsigned threads;
 } ForeBacktestConfig;
 
 typedef struct {
     uint64_t forecasts; /* of a series at a moment */
     unsigned series;
-    double weight[FORE_MIXTURE_MAX_MEMBER]; /* mean over series at their end */
+    double weight[FORE_MIXTURE_MAX_MEMBER];        /* mean over series at their end */
     double coverage, loss, loss_last, loss_season; /* means over series, loss relative to last */
     unsigned behind; /* series whose mixture did worse than last value or season lately */
 } ForeBacktestReport;

@@ -63,7 +63,7 @@ ForeBinned *fore_binned_new(const float *x, size_t n, unsigned n_feature)
     b->n = n;
     b->n_feature = n_feature;
     b->bin = g_new(uint8_t, n * n_feature);
-    b->edge = g_new(float, (size_t)n_feature * (BINS - 1));
+    b->edge = g_new(float, (size_t)n_feature *(BINS - 1));
     for (unsigned f = 0; f < n_feature; f++) {
         float *edge = b->edge + (size_t)f * (BINS - 1);
 
@@ -289,9 +289,10 @@ static void apply_tree(Grower *g)
     uint8_t cut[2 * FORE_FOREST_MAX_LEAF];
 
     for (unsigned i = 0; i < n_node; i++) {
-        cut[i] = tree[i].feature == FORE_FOREST_LEAF
-                     ? 0
-                     : bin_of(g->binned->edge + (size_t)tree[i].feature * (BINS - 1), tree[i].value);
+        cut[i] =
+            tree[i].feature == FORE_FOREST_LEAF
+                ? 0
+                : bin_of(g->binned->edge + (size_t)tree[i].feature * (BINS - 1), tree[i].value);
     }
     for (size_t r = 0; r < g->binned->n; r++) {
         const uint8_t *bin = g->binned->bin + r * n_feature;

@@ -25,9 +25,9 @@ typedef struct {
 
 typedef struct {
     unsigned n_feature, n_tree;
-    float base;          /* the forecast before any tree */
-    uint32_t *root;      /* [n_tree + 1]: where each tree begins in @node; the end of the last */
-    ForeTreeNode *node;  /* [root[n_tree]] */
+    float base;         /* the forecast before any tree */
+    uint32_t *root;     /* [n_tree + 1]: where each tree begins in @node; the end of the last */
+    ForeTreeNode *node; /* [root[n_tree]] */
 } ForeForest;
 
 /* The training set with every feature cut into bins; shared by forests, read only. */

@@ -44,8 +44,8 @@ struct ForeMixture {
 
 const char *fore_mixture_member_name(unsigned member)
 {
-    static const char *const others[] = {"lstm", "forest", "guest-0", "guest-1", "guest-2",
-                                         "guest-3"};
+    static const char *const others[] = {"lstm",    "forest",  "guest-0",
+                                         "guest-1", "guest-2", "guest-3"};
 
     g_assert(member < FORE_MIXTURE_MAX_MEMBER);
     return member < FORE_MEMBER_N ? fore_member_names[member] : others[member - FORE_MEMBER_N];
@@ -55,13 +55,20 @@ const char *fore_mixture_member_name(unsigned member)
 static void set_priors(ForeMixture *mix)
 {
     static const double believed[FORE_MEMBER_N] = {
-        [FORE_MEMBER_LAST] = 0.02,      [FORE_MEMBER_EWMA_FAST] = 0.02,
-        [FORE_MEMBER_EWMA] = 0.02,      [FORE_MEMBER_EWMA_SLOW] = 0.01,
-        [FORE_MEMBER_AR] = 0.1,         [FORE_MEMBER_DAYS] = 0.01,
-        [FORE_MEMBER_CYCLE] = 0.01,     [FORE_MEMBER_YESTERDAY] = 0.01,
-        [FORE_MEMBER_SHORT] = 0.01,     [FORE_MEMBER_MIDDLE] = 0.01,
-        [FORE_MEMBER_LONG] = 0.01,      [FORE_MEMBER_SAME_TIME] = 0.01,
-        [FORE_MEMBER_SAME_PHASE] = 0.01, [FORE_MEMBER_ANALOGUE] = 0.1,
+        [FORE_MEMBER_LAST] = 0.02,
+        [FORE_MEMBER_EWMA_FAST] = 0.02,
+        [FORE_MEMBER_EWMA] = 0.02,
+        [FORE_MEMBER_EWMA_SLOW] = 0.01,
+        [FORE_MEMBER_AR] = 0.1,
+        [FORE_MEMBER_DAYS] = 0.01,
+        [FORE_MEMBER_CYCLE] = 0.01,
+        [FORE_MEMBER_YESTERDAY] = 0.01,
+        [FORE_MEMBER_SHORT] = 0.01,
+        [FORE_MEMBER_MIDDLE] = 0.01,
+        [FORE_MEMBER_LONG] = 0.01,
+        [FORE_MEMBER_SAME_TIME] = 0.01,
+        [FORE_MEMBER_SAME_PHASE] = 0.01,
+        [FORE_MEMBER_ANALOGUE] = 0.1,
         [FORE_MEMBER_ANALOGUE_MOVED] = 0.1,
     };
     double sum = 0.0;

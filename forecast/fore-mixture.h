@@ -27,9 +27,9 @@ enum {
 G_STATIC_ASSERT((int)FORE_MIXTURE_MAX_MEMBER <= FORE_AGGREGATE_MAX_MEMBER);
 
 typedef struct {
-    ForeSeriesConfig series;              /* what is asked for; its @metric is not used */
-    unsigned metrics;                     /* bit mask of the metrics this VM has, at least one */
-    unsigned n_guest;                     /* 0..FORE_MIXTURE_MAX_GUEST */
+    ForeSeriesConfig series; /* what is asked for; its @metric is not used */
+    unsigned metrics;        /* bit mask of the metrics this VM has, at least one */
+    unsigned n_guest;        /* 0..FORE_MIXTURE_MAX_GUEST */
     double guest_prior[FORE_MIXTURE_MAX_GUEST]; /* belief in each guest before it was seen, > 0;
                                              the LSTM of the model has 1 */
     uint32_t without; /* bit mask of members left out (ablation); at least one must remain */
@@ -50,20 +50,20 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeMixture, fore_mixture_free)
  * @value: [FORE_SERIES_METRICS] by metric, own unit; NAN (or negative, or absurd) is a gap
  * @guest: (nullable): [FORE_SERIES_METRICS][n_guest][n_target][n_level], own unit; a guest with a
  * NAN in it says nothing this step and its weight is shared by the others
- * @ret: (nullable) (out caller-allocates): [FORE_SERIES_METRICS][n_target][n_level], own unit, >= 0,
- * rising in the level, at most 1.5 times the highest value seen of that metric; metrics that the VM
- * lacks or has not shown yet are NAN. NULL: learn only in the classical members (cheap; to catch up
- * with a long history)
+ * @ret: (nullable) (out caller-allocates): [FORE_SERIES_METRICS][n_target][n_level], own unit, >=
+ * 0, rising in the level, at most 1.5 times the highest value seen of that metric; metrics that the
+ * VM lacks or has not shown yet are NAN. NULL: learn only in the classical members (cheap; to catch
+ * up with a long history)
  */
 void fore_mixture_step(ForeMixture *mixture, const double *value, const double *guest, double *ret);
 
 typedef struct {
-    uint64_t scored;                         /* forecasts whose truth has come */
-    double loss;                             /* discounted mean pinball loss over its level */
-    double loss_last;                        /* the same of the last value with its errors */
-    double loss_season;                      /* the same of yesterday (of the cycle without days) */
-    double coverage;                         /* discounted share of truths <= the highest level */
-    double weight[FORE_MIXTURE_MAX_MEMBER];  /* mean over targets and levels, sums to 1 */
+    uint64_t scored;                        /* forecasts whose truth has come */
+    double loss;                            /* discounted mean pinball loss over its level */
+    double loss_last;                       /* the same of the last value with its errors */
+    double loss_season;                     /* the same of yesterday (of the cycle without days) */
+    double coverage;                        /* discounted share of truths <= the highest level */
+    double weight[FORE_MIXTURE_MAX_MEMBER]; /* mean over targets and levels, sums to 1 */
 } ForeMixtureHealth;
 /** fore_mixture_health: how it does on @metric (one the VM has) */
 void fore_mixture_health(const ForeMixture *mixture, unsigned metric, ForeMixtureHealth *ret);

@@ -6,14 +6,14 @@
 #include <string.h>
 
 #ifdef FORE_REAL_DOUBLE
-#define gemm    cblas_dgemm
-#define gemv    cblas_dgemv
-#define exp_of  exp
+#define gemm     cblas_dgemm
+#define gemv     cblas_dgemv
+#define exp_of   exp
 #define log1p_of log1p
 #else
-#define gemm    cblas_sgemm
-#define gemv    cblas_sgemv
-#define exp_of  expf
+#define gemm     cblas_sgemm
+#define gemv     cblas_sgemv
+#define exp_of   expf
 #define log1p_of log1pf
 #endif
 

@@ -16,17 +16,18 @@
 #include "forecast/fore-lstm.h"
 #include "forecast/fore-series.h"
 
-#define FORE_NET_N_MIX     128
-#define FORE_NET_N_MIX2    (FORE_NET_N_MIX / 2)
-#define FORE_NET_MAX_OUT   (FORE_SERIES_MAX_TARGET * FORE_SERIES_MAX_LEVEL)
-#define FORE_NET_MAX_E     (FORE_NET_MAX_OUT * FORE_MEMBER_N)
+#define FORE_NET_N_MIX   128
+#define FORE_NET_N_MIX2  (FORE_NET_N_MIX / 2)
+#define FORE_NET_MAX_OUT (FORE_SERIES_MAX_TARGET * FORE_SERIES_MAX_LEVEL)
+#define FORE_NET_MAX_E   (FORE_NET_MAX_OUT * FORE_MEMBER_N)
 
 typedef struct {
-    unsigned hidden;           /* LSTM cells, 1..FORE_LSTM_MAX_HIDDEN */
+    unsigned hidden; /* LSTM cells, 1..FORE_LSTM_MAX_HIDDEN */
     unsigned n_target, n_level;
 } ForeNetShape;
 
-/* Where the parts of the flat parameter vector begin; row-major; the LSTM's own part comes first. */
+/* Where the parts of the flat parameter vector begin; row-major; the LSTM's own part comes first.
+ */
 typedef struct {
     size_t we; /* [N_MIX][n_e] */
     size_t w2; /* [N_MIX2][N_MIX] */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Ridge regression of every target on 14 lags, three smoothed levels, the mean, and the seasons,
- * all as asinh(difference from now / scale): a spike then bends the fit by its logarithm, not by its
- * square.  The sums of products are decayed and kept, so a refit is one Cholesky factor (28 x 28)
- * every 12 steps, whatever the length of the past.
+ * all as asinh(difference from now / scale): a spike then bends the fit by its logarithm, not by
+ * its square.  The sums of products are decayed and kept, so a refit is one Cholesky factor (28 x
+ * 28) every 12 steps, whatever the length of the past.
  */
 #include <string.h>
 
@@ -40,8 +40,8 @@ static void regressors(const ForeSeries *s, double x[N_AR])
         cycle[i] = s->k < s->cycle ? s->ewma[1] : s->profile[(phase + 1 + 5 * i) % s->cycle];
         x[n++] = cycle[i];
     }
-    x[n++] = s->day > 0 && is_remembered(s, s->k - s->day) ? value_at(s, s->k - s->day)
-                                                           : s->ewma[2];
+    x[n++] =
+        s->day > 0 && is_remembered(s, s->k - s->day) ? value_at(s, s->k - s->day) : s->ewma[2];
     for (unsigned i = 0; i < n; i++) {
         x[i] = asinh((x[i] - now) / s->scale);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a model over all series sees of one.  All scale free: differences are in units of the
- * series' own typical change, then asinh, which is linear for small ones and a logarithm for spikes.
+ * series' own typical change, then asinh, which is linear for small ones and a logarithm for
+ * spikes.
  */
 #include "forecast/fore-series-private.h"
 
@@ -28,8 +29,7 @@ static void put_value(Writer *w, double v)
 
 static void put_lags(Writer *w)
 {
-    static const int lags[] = {1,  2,  3,  4,  5,  6,  8,  10, 11, 12,
-                               13, 17, 23, 24, 35, 36, 47, 59, 71};
+    static const int lags[] = {1, 2, 3, 4, 5, 6, 8, 10, 11, 12, 13, 17, 23, 24, 35, 36, 47, 59, 71};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(lags); i++) {
         put_value(w, value_at(w->s, w->s->k - lags[i]));

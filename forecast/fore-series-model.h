@@ -27,7 +27,7 @@ typedef struct {
     ForeNetShape shape;
     ForeTarget target[FORE_SERIES_MAX_TARGET];
     double level[FORE_SERIES_MAX_LEVEL];
-    ForeReal *params; /* [fore_net_layout(shape).n] */
+    ForeReal *params;                     /* [fore_net_layout(shape).n] */
     ForeForest *forest[FORE_NET_MAX_OUT]; /* [n_target * n_level] */
     uint64_t rows, seed;
     double loss;

@@ -71,7 +71,7 @@ double fore_series_past(const ForeSeries *s, unsigned t, int64_t origin);
 /** fore_series_season: the same time @days days earlier; NAN when not remembered */
 double fore_series_season(const ForeSeries *s, unsigned t, int64_t days);
 
-void fore_series_ar_learn(ForeSeries *s);                       /* from the origin MAX_LAG ago */
-void fore_series_ar_point(ForeSeries *s, double *ret_point);    /* [n_target] */
-void fore_series_analogue(ForeSeries *s);                       /* fills both analogue members */
-void fore_series_members(ForeSeries *s);                        /* fills all of s->forecast */
+void fore_series_ar_learn(ForeSeries *s);                    /* from the origin MAX_LAG ago */
+void fore_series_ar_point(ForeSeries *s, double *ret_point); /* [n_target] */
+void fore_series_analogue(ForeSeries *s);                    /* fills both analogue members */
+void fore_series_members(ForeSeries *s);                     /* fills all of s->forecast */

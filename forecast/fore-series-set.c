@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How it works.  Every trace is one job: its series are run from the first sample to the last before
- * the test part, and the rows of some stretches are kept; which ones is drawn from the seed and the
- * number of the trace.  A short series is kept whole, long ones share what is left of the memory.
- * Nothing at or after the test part is read, neither as input nor as truth.
+ * How it works.  Every trace is one job: its series are run from the first sample to the last
+ * before the test part, and the rows of some stretches are kept; which ones is drawn from the seed
+ * and the number of the trace.  A short series is kept whole, long ones share what is left of the
+ * memory. Nothing at or after the test part is read, neither as input nor as truth.
  */
 #include "forecast/fore-series-set.h"
 

@@ -17,17 +17,17 @@ typedef struct {
 typedef struct {
     unsigned n_e, n_target;
     size_t n_row;
-    int16_t *x;      /* [n_row][FORE_SERIES_N_FEATURE] */
-    int16_t *e;      /* [n_row][n_e] */
-    float *y;        /* [n_row][n_target]: asinh((truth - last) / scale); NAN unknown */
-    GArray *span;    /* ForeSpan, by series */
-    GArray *first;   /* uint32_t [n_series + 1]: first span of each series */
-    double *chance;  /* [n_series], rising to 1: which series a uniform number in 0..1 picks */
+    int16_t *x;     /* [n_row][FORE_SERIES_N_FEATURE] */
+    int16_t *e;     /* [n_row][n_e] */
+    float *y;       /* [n_row][n_target]: asinh((truth - last) / scale); NAN unknown */
+    GArray *span;   /* ForeSpan, by series */
+    GArray *first;  /* uint32_t [n_series + 1]: first span of each series */
+    double *chance; /* [n_series], rising to 1: which series a uniform number in 0..1 picks */
     unsigned n_series;
 } ForeSeriesSet;
 
-/** fore_series_set_new: @tick: called once a trace, from any thread, one call at a time; false stops
- * Returns: NULL when stopped or when nothing is usable (n_row would be 0) */
+/** fore_series_set_new: @tick: called once a trace, from any thread, one call at a time; false
+ * stops Returns: NULL when stopped or when nothing is usable (n_row would be 0) */
 ForeSeriesSet *fore_series_set_new(GPtrArray *traces, const ForeSeriesTrainConfig *config,
                                    bool (*tick)(gpointer data), gpointer data);
 void fore_series_set_free(ForeSeriesSet *set);

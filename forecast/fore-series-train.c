@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How it works.  One pass over the traces gathers rows (fore-series-set).  Then one job trains the
- * network and one job each forest, on as many threads as asked; each has its own random numbers from
- * the seed, so the outcome is the same on any number of threads.  Network: segments of 48 steps from
- * a zero state, Adam on a cosine, average of the weights kept; dropout of opinions (whole numbers of
- * them are missing in the life of a VM too) and of the first hidden layer, without which the short
- * series are learned by heart.
+ * network and one job each forest, on as many threads as asked; each has its own random numbers
+ * from the seed, so the outcome is the same on any number of threads.  Network: segments of 48
+ * steps from a zero state, Adam on a cosine, average of the weights kept; dropout of opinions
+ * (whole numbers of them are missing in the life of a VM too) and of the first hidden layer,
+ * without which the short series are learned by heart.
  */
 #include "forecast/fore-series-train.h"
 
@@ -55,8 +55,7 @@ static bool advance(Job *job, double by, const char *what)
 {
     g_mutex_lock(&job->lock);
     job->done += by;
-    if (job->progress != NULL &&
-        !job->progress(MIN(job->done, 1.0), what, job->loss, job->data)) {
+    if (job->progress != NULL && !job->progress(MIN(job->done, 1.0), what, job->loss, job->data)) {
         g_atomic_int_set(&job->stopped, 1);
     }
     g_mutex_unlock(&job->lock);
@@ -71,8 +70,7 @@ static bool gathered_one(gpointer data)
 }
 
 /* Fills stream @b of the batch with one segment. */
-static void fill_segment(const ForeSeriesSet *set, ForeNetBatch *batch, unsigned b,
-                         ForeRandom *rng)
+static void fill_segment(const ForeSeriesSet *set, ForeNetBatch *batch, unsigned b, ForeRandom *rng)
 {
     unsigned streams = batch->tape->batch;
     size_t row = fore_series_set_pick(set, rng, SEGMENT);
@@ -168,7 +166,7 @@ static ForeBinned *make_binned(const Job *job, unsigned target)
     unsigned n_level = job->config->series.n_level;
     unsigned n_feature = fore_series_model_forest_features(n_level);
     unsigned n_opinion = FORE_MEMBER_N * n_level;
-    g_autofree float *input = g_new(float, job->n_forest_row * n_feature);
+    g_autofree float *input = g_new(float, job->n_forest_row *n_feature);
     float x[FORE_SERIES_N_FEATURE], e[FORE_NET_MAX_E];
 
     for (size_t i = 0; i < job->n_forest_row; i++) {
@@ -245,8 +243,7 @@ static void run_jobs(Job *job)
 {
     const ForeSeriesConfig *series = &job->config->series;
     unsigned n = 1 + series->n_target * series->n_level;
-    GThreadPool *pool =
-        g_thread_pool_new(run_job, job, (gint)job->config->threads, TRUE, NULL);
+    GThreadPool *pool = g_thread_pool_new(run_job, job, (gint)job->config->threads, TRUE, NULL);
 
     for (guint i = 1; i <= n; i++) {
         g_thread_pool_push(pool, GUINT_TO_POINTER(i), NULL);

@@ -19,8 +19,9 @@ typedef struct {
     unsigned threads; /* at least 1 */
 } ForeSeriesTrainConfig;
 
-/** ForeSeriesProgress: @done: share of the work, 0..1; @what: the stage; @loss: newest training loss
- * of the network (NAN before).  Called from any thread, one call at a time. Returns: false stops */
+/** ForeSeriesProgress: @done: share of the work, 0..1; @what: the stage; @loss: newest training
+ * loss of the network (NAN before).  Called from any thread, one call at a time. Returns: false
+ * stops */
 typedef bool (*ForeSeriesProgress)(double done, const char *what, double loss, gpointer data);
 
 /**

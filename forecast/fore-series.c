@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How it works.  A push stores the sample, lets every member learn from the truths that have just
- * become known (a value one step ahead after one step, a peak of 12 after 12), then has every member
- * forecast again.  The past is a ring of 2048 samples: 7 days of 5-minute samples, 34 minutes of
- * 1-second ones.  Seasons longer than the ring are not seen here; the calendar features of the
- * models over all series are what is left of them then.
+ * become known (a value one step ahead after one step, a peak of 12 after 12), then has every
+ * member forecast again.  The past is a ring of 2048 samples: 7 days of 5-minute samples, 34
+ * minutes of 1-second ones.  Seasons longer than the ring are not seen here; the calendar features
+ * of the models over all series are what is left of them then.
  */
 #include "forecast/fore-series.h"
 
@@ -71,7 +71,7 @@ ForeSeries *fore_series_new(const ForeSeriesConfig *config)
         s->day = 0;
     }
     s->cycle = cycle_of(config->step_s);
-    s->truth = g_new0(float, (size_t)config->n_target * FORE_SERIES_RING);
+    s->truth = g_new0(float, (size_t)config->n_target *FORE_SERIES_RING);
     s->forecast = g_new0(double, (size_t)FORE_MEMBER_N * config->n_target * config->n_level);
     for (unsigned t = 0; t < config->n_target; t++) {
         for (unsigned m = 0; m < FORE_MEMBER_N_POINT; m++) {
@@ -205,8 +205,7 @@ static void learn_truths(ForeSeries *s)
         double truth = origin >= 0 ? fore_series_truth(s, t, lag) : NAN;
 
         for (unsigned m = 0; !isnan(truth) && m < FORE_MEMBER_N_POINT; m++) {
-            fore_window_add(&s->error[m][t],
-                            (float)(truth - s->point[origin % ORIGINS][m][t]));
+            fore_window_add(&s->error[m][t], (float)(truth - s->point[origin % ORIGINS][m][t]));
         }
         for (unsigned w = 0; w < 3 && !isnan(truth) && s->config.target[t].peak; w++) {
             fore_window_add(&s->seen[w][1 + t], (float)truth);

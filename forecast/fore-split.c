@@ -109,7 +109,7 @@ enum { COL_SERIES, COL_FILE, COL_STEP, COL_GRID, COL_FIRST, COL_TEST, COL_STRIDE
 
 static bool find_columns(const Lines *in, unsigned at[COL_N], GError **error)
 {
-    static const char *const names[COL_N] = {"series", "file",   "step_s", "grid",
+    static const char *const names[COL_N] = {"series",  "file",   "step_s", "grid",
                                              "t_first", "t_test", "stride"};
 
     for (unsigned c = 0; c < COL_N; c++) {

@@ -12,11 +12,19 @@ static const struct {
     const char *name;
     ForeCliCommand run;
 } commands[] = {
-    {"vm", fore_cli_vm},         {"forecast", fore_cli_forecast}, {"attest", fore_cli_attest},
-    {"ledger", fore_cli_ledger}, {"events", fore_cli_events},     {"explain", fore_cli_explain},
-    {"status", fore_cli_status}, {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
-    {"pam", fore_cli_pam},       {"page", fore_cli_page},
+    {"vm", fore_cli_vm},
+    {"forecast", fore_cli_forecast},
+    {"attest", fore_cli_attest},
+    {"ledger", fore_cli_ledger},
+    {"events", fore_cli_events},
+    {"explain", fore_cli_explain},
+    {"status", fore_cli_status},
+    {"train", fore_cli_train},
+    {"doctor", fore_cli_doctor},
+    {"pam", fore_cli_pam},
+    {"page", fore_cli_page},
     {"anomaly", fore_cli_anomaly},
+    {"backtest", fore_cli_backtest},
 };
 
 static const char description[] =
@@ -33,9 +41,13 @@ static const char description[] =
     "  ledger [NAME]                    promises and how far they got\n"
     "  events [-f] [--after ID]         what happened; -f follows what happens\n"
     "  page [NAME | --file PATH]        what it executes, live; --once, --csv, --json\n"
-    "  anomaly score --in FILE --out FILE   score timestamp,value lines as a stream; --dir, --explain\n"
+    "  anomaly score --in FILE --out FILE   score timestamp,value lines as a stream; --dir, "
+    "--explain\n"
+    "  anomaly list [VM] [--since TIME | --last-night]   what was recorded; --min-score, --until\n"
     "  explain NAME                     the terms of the newest decision\n"
     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
+    "  train --data DIR --out FILE      learn from recorded traces; no daemon needed\n"
+    "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"
     "  status                           the daemon, its store, model and PAM\n"
     "  doctor                           look at this machine and say what is missing\n"
     "  pam pin | nodes | enroll-node | learn | set-reference | release | forget   operate the PAM\n"

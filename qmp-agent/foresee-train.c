@@ -66,6 +66,11 @@ int fore_cli_train(ForeCli *cli, int argc, char **argv)
     g_autoptr(json_t) ret = NULL;
     json_t *arguments = NULL;
 
+    for (int i = 1; i < argc; i++) {
+        if (g_str_has_prefix(argv[i], "--data")) {
+            return fore_cli_train_series(cli, argc, argv);
+        }
+    }
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &error)) {
         return fore_cli_usage("%s", error->message);
