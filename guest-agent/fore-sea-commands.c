@@ -231,7 +231,6 @@ static void do_grant(ForeSea *sea, ForeCall *call)
     }
     job->jws = g_strdup(jws);
     job->expect = (ForeSeaGrantExpect){
-        .pam_key = sea->pam_key,
         .vm_uuid = sea->config->vm_uuid,
         .vcpus_possible = fore_sea_gate_capacity(sea->gate)->vcpus_possible,
         .now_s = g_get_real_time() / G_USEC_PER_SEC,

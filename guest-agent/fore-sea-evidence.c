@@ -6,18 +6,18 @@
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "common/fore-json.h"
-
-#define QUOTE_DOMAIN "foresee-sea-quote-v1"
+#include "vtpm/attest/fore-pathway.h"
 
 struct ForeSeaEvidence {
     char *tcti, *vm_uuid, *channel_pin, *boot_id_path;
     ForeTpm *tpm; /* NULL: not open */
     ForeSeaLogs *logs;
+    ForeSeaKeys *keys;
 };
 
 ForeSeaEvidence *fore_sea_evidence_new(const char *tcti, const char *vm_uuid,
                                        const char *channel_pin, const char *sysfs_root,
-                                       const char *procfs_root)
+                                       const char *procfs_root, ForeSeaKeys *keys)
 {
     ForeSeaEvidence *evidence = g_new0(ForeSeaEvidence, 1);
 
@@ -26,6 +26,7 @@ ForeSeaEvidence *fore_sea_evidence_new(const char *tcti, const char *vm_uuid,
     evidence->channel_pin = g_strdup(channel_pin);
     evidence->boot_id_path = g_build_filename(procfs_root, "sys/kernel/random/boot_id", NULL);
     evidence->logs = fore_sea_logs_new(sysfs_root);
+    evidence->keys = keys;
     return evidence;
 }
 
@@ -36,6 +37,7 @@ void fore_sea_evidence_free(ForeSeaEvidence *evidence)
     }
     fore_tpm_close(evidence->tpm);
     fore_sea_logs_free(evidence->logs);
+    fore_sea_keys_free(evidence->keys);
     g_free(evidence->tcti);
     g_free(evidence->vm_uuid);
     g_free(evidence->channel_pin);
@@ -136,20 +138,6 @@ json_t *fore_sea_evidence_activate(ForeSeaEvidence *evidence, GBytes *blob, GByt
     return ret;
 }
 
-GBytes *fore_sea_quote_extra(GBytes *nonce, const char *vm_uuid, const char *channel_pin)
-{
-    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-    uint8_t digest[32];
-    gsize size = sizeof digest;
-
-    g_checksum_update(sum, (const guchar *)QUOTE_DOMAIN, sizeof QUOTE_DOMAIN); /* with the NUL */
-    g_checksum_update(sum, g_bytes_get_data(nonce, NULL), (gssize)g_bytes_get_size(nonce));
-    g_checksum_update(sum, (const guchar *)vm_uuid, (gssize)strlen(vm_uuid));
-    g_checksum_update(sum, (const guchar *)channel_pin, (gssize)strlen(channel_pin));
-    g_checksum_get_digest(sum, digest, &size);
-    return g_bytes_new(digest, size);
-}
-
 typedef struct {
     GBytes *attest, *signature;
     uint8_t pcrs[FORE_TPM_PCRS][32];
@@ -206,14 +194,21 @@ static json_t *pcrs_json(const Quote *quote)
 
 static json_t *attest(ForeSeaEvidence *evidence, GBytes *nonce, uint32_t pcr_mask, GError **error)
 {
-    g_autoptr(GBytes) extra = fore_sea_quote_extra(nonce, evidence->vm_uuid, evidence->channel_pin);
+    ForeGuestSays says = {
+        .vm_uuid = evidence->vm_uuid,
+        .channel_pin = evidence->channel_pin,
+        .pam_key = fore_sea_keys_id(evidence->keys),
+    };
+    g_autoptr(GBytes) extra = NULL;
     g_auto(Quote) quote = {.mask = pcr_mask};
     ForeTpm *tpm = need_tpm(evidence, error);
     json_t *ret, *sizes;
-    uint64_t seq;
 
-    if (!tpm || !take_quote(tpm, extra, &quote, error) ||
-        !fore_tpm_counter(tpm, FORE_TPM_SEQ_INDEX, &seq, error)) {
+    if (!tpm || !fore_tpm_counter(tpm, FORE_TPM_SEQ_INDEX, &says.seq, error)) {
+        return NULL;
+    }
+    extra = fore_pathway_guest_extra(g_bytes_get_data(nonce, NULL), &says);
+    if (!take_quote(tpm, extra, &quote, error)) {
         return NULL;
     }
     /* After the quote: a log may be ahead of it, never behind. */
@@ -228,7 +223,8 @@ static json_t *attest(ForeSeaEvidence *evidence, GBytes *nonce, uint32_t pcr_mas
     json_object_set_new(ret, "pcrs", pcrs_json(&quote));
     json_object_set_new(ret, "software-tpm", json_boolean(fore_tpm_is_software(tpm)));
     json_object_set_new(ret, "channel-pin", json_string(evidence->channel_pin));
-    json_object_set_new(ret, "seq", json_integer((json_int_t)seq));
+    json_object_set_new(ret, "pam-key", json_string(says.pam_key));
+    json_object_set_new(ret, "seq", json_integer((json_int_t)says.seq));
     json_object_set_new(ret, "log-sizes", sizes);
     return ret;
 }
@@ -272,7 +268,7 @@ bool fore_sea_evidence_grant(ForeSeaEvidence *evidence, const ForeSeaGrantExpect
     if (!tpm) {
         return false;
     }
-    if (!fore_sea_grant_accept(tpm, expect, jws, ret, &err)) {
+    if (!fore_sea_grant_accept(tpm, evidence->keys, expect, jws, ret, &err)) {
         judge_tpm(evidence, err);
         g_propagate_error(error, err);
         return false;

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "guest-agent/fore-sea-grant.h"
+#include "guest-agent/fore-sea-keys.h"
 #include "guest-agent/fore-sea-log.h"
 
 typedef struct ForeSeaEvidence ForeSeaEvidence;
@@ -18,10 +19,11 @@ typedef struct ForeSeaEvidence ForeSeaEvidence;
 /**
  * fore_sea_evidence_new: all strings are copied
  * @tcti: as fore_tpm_open()   @vm_uuid: canonical, 36 characters   @channel_pin: 64 hex characters
+ * @keys: whose grants are taken (transfer full)
  */
 ForeSeaEvidence *fore_sea_evidence_new(const char *tcti, const char *vm_uuid,
                                        const char *channel_pin, const char *sysfs_root,
-                                       const char *procfs_root);
+                                       const char *procfs_root, ForeSeaKeys *keys);
 void fore_sea_evidence_free(ForeSeaEvidence *evidence); /* NULL allowed */
 
 /* Each returns the command's "return" object (transfer full), or NULL with the TPM's error. */
@@ -41,9 +43,3 @@ json_t *fore_sea_evidence_log(ForeSeaEvidence *evidence, ForeSeaLogKind kind, si
 /** fore_sea_evidence_grant: fore_sea_grant_accept() on this TPM */
 bool fore_sea_evidence_grant(ForeSeaEvidence *evidence, const ForeSeaGrantExpect *expect,
                              const char *jws, ForeGrant *ret, GError **error);
-
-/**
- * fore_sea_quote_extra: SHA-256("foresee-sea-quote-v1" NUL nonce uuid pin), the quote's extraData
- * Returns: (transfer full) 32 bytes
- */
-GBytes *fore_sea_quote_extra(GBytes *nonce, const char *vm_uuid, const char *channel_pin);

@@ -73,7 +73,7 @@ static const char *remedy(ForeGrantReason reason)
 {
     switch (reason) {
     case FORE_GRANT_SIGNATURE:
-        return "it must be signed by the key in pam-key";
+        return "it must be signed by the key in pam-key, or by one that the former key named";
     case FORE_GRANT_VM:
     case FORE_GRANT_AK:
         return "it was made for another VM or vTPM; enrol this VM again if its vTPM is new";
@@ -94,18 +94,18 @@ static bool refuse(ForeGrantReason reason, GError **error)
     return false;
 }
 
-bool fore_sea_grant_accept(ForeTpm *tpm, const ForeSeaGrantExpect *expect, const char *jws,
-                           ForeGrant *ret, GError **error)
+bool fore_sea_grant_accept(ForeTpm *tpm, ForeSeaKeys *keys, const ForeSeaGrantExpect *expect,
+                           const char *jws, ForeGrant *ret, GError **error)
 {
     g_autoptr(GBytes) ak_public = NULL, ak_name = NULL;
     g_autofree char *ak_hex = NULL;
     ForeGrantExpect grant_expect = {
-        .pam_key = expect->pam_key,
         .vm_uuid = expect->vm_uuid,
         .now_s = expect->now_s,
     };
     ForeGrantReason reason;
     ForeGrant grant;
+    EVP_PKEY *signer = NULL;
 
     if (!fore_tpm_ak(tpm, &ak_public, &ak_name, error) ||
         !fore_tpm_counter(tpm, FORE_TPM_SEQ_INDEX, &grant_expect.last_seq, error)) {
@@ -113,7 +113,7 @@ bool fore_sea_grant_accept(ForeTpm *tpm, const ForeSeaGrantExpect *expect, const
     }
     ak_hex = fore_hex_encode(g_bytes_get_data(ak_name, NULL), g_bytes_get_size(ak_name));
     grant_expect.ak_name = ak_hex;
-    reason = fore_grant_verify(jws, &grant_expect, &grant);
+    reason = fore_sea_keys_verify(keys, jws, &grant_expect, &grant, &signer);
     if (reason == FORE_GRANT_OK && grant.vcpus > expect->vcpus_possible) {
         reason = FORE_GRANT_AMOUNT;
     }
@@ -124,6 +124,7 @@ bool fore_sea_grant_accept(ForeTpm *tpm, const ForeSeaGrantExpect *expect, const
         g_prefix_error(error, "grant %s not used: ", grant.id);
         return false;
     }
+    fore_sea_keys_accepted(keys, &grant, signer);
     *ret = grant;
     return true;
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "guest-agent/fore-sea-hotplug.h"
+#include "guest-agent/fore-sea-keys.h"
 #include "vtpm/attest/fore-grant.h"
 #include "vtpm/tpm/fore-tpm.h"
 
@@ -56,7 +57,6 @@ void fore_sea_allowed_held(const ForeSeaAllowed *allowed, const ForeSeaCapacity 
                            unsigned *ret_vcpus, unsigned *ret_blocks);
 
 typedef struct {
-    EVP_PKEY *pam_key;       /* pinned */
     const char *vm_uuid;     /* ours */
     unsigned vcpus_possible; /* CPUs that this machine can ever have */
     int64_t now_s;           /* UTC seconds */
@@ -64,9 +64,10 @@ typedef struct {
 
 /**
  * fore_sea_grant_accept: judge a grant and burn its sequence number in the vTPM; blocking
+ * @keys: whose grants count; learns what the grant says of the next key
  * @ret: written on success only: the counter is then at the grant's seq, and this grant can never
  * be accepted again Errors: FORE_ERROR_UNTRUSTED: "grant refused: REASON: ..." with
  * fore_grant_reason_name(); else what the TPM says
  */
-bool fore_sea_grant_accept(ForeTpm *tpm, const ForeSeaGrantExpect *expect, const char *jws,
-                           ForeGrant *ret, GError **error);
+bool fore_sea_grant_accept(ForeTpm *tpm, ForeSeaKeys *keys, const ForeSeaGrantExpect *expect,
+                           const char *jws, ForeGrant *ret, GError **error);

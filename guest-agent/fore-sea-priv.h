@@ -13,7 +13,7 @@ struct ForeSea {
     GMainContext *context;
     const ForeSeaConfig *config;
     ForeIdentity *identity;
-    EVP_PKEY *pam_key;
+    ForeSeaKeys *keys;         /* until the evidence has them */
     ForeSeaEvidence *evidence; /* only the worker's jobs touch it */
     ForeSeaWorker *worker;     /* TPM commands and log reads, one after the other */
     ForeSeaGate *gate;

@@ -126,19 +126,23 @@ static ForeIdentity *open_identity(const ForeSeaConfig *config, GError **error)
 static bool start(ForeSea *sea, GError **error)
 {
     const ForeSeaConfig *config = sea->config;
+    EVP_PKEY *pam_key;
 
     sea->identity = open_identity(config, error);
-    sea->pam_key = sea->identity ? fore_key_load_public(config->pam_key, error) : NULL;
-    if (!sea->pam_key) {
+    pam_key = sea->identity ? fore_key_load_public(config->pam_key, error) : NULL;
+    if (!pam_key) {
         return false;
     }
+    sea->keys = fore_sea_keys_new(pam_key, config->state_dir);
+    EVP_PKEY_free(pam_key);
     sea->gate = fore_sea_gate_new(sea->context, config->sysfs_root, config->offline_memory,
                                   &gate_ops, sea, error);
     if (!sea->gate) {
         return false;
     }
     sea->evidence = fore_sea_evidence_new(config->tcti, config->vm_uuid, fore_sea_pin(sea),
-                                          config->sysfs_root, config->procfs_root);
+                                          config->sysfs_root, config->procfs_root,
+                                          g_steal_pointer(&sea->keys));
     sea->worker = fore_sea_worker_new(sea->context);
     sea->usage = fore_sea_usage_new(config->procfs_root);
     sea->port = fore_sea_port_new(sea->context, config->port, config->sysfs_root, sea->identity,
@@ -176,7 +180,7 @@ void fore_sea_free(ForeSea *sea)
     fore_sea_evidence_free(sea->evidence);
     fore_sea_usage_free(sea->usage);
     fore_identity_free(sea->identity);
-    EVP_PKEY_free(sea->pam_key);
+    fore_sea_keys_free(sea->keys);
     g_main_context_unref(sea->context);
     g_free(sea);
 }

@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 
 #include "common/fore-bytes.h"
+#include "vtpm/attest/fore-jws.h"
 #include "vtpm/attest/fore-pathway.h"
 #include "vtpm/tpm/fore-tpm.h"
 
@@ -180,13 +181,16 @@ void stack_write_pam_conf(Stack *s, const char *hardware_ca, const char *vtpm_ca
     g_autofree char *policy = g_build_filename(s->dir, "policy.pub", NULL);
 
     g_assert_true(fore_key_save_public(fore_identity_key(s->policy_id), policy, NULL));
-    write_file(s->pam_conf,
-               g_strdup_printf("[pam]\nlisten=%s\nstate-dir=%s/pam\nagent-pins=%s;%s\n"
-                               "operator-pins=%s\nhardware-ca=%s\nvtpm-ca=%s\npolicy-key=%s\n"
-                               "vm-pcrs=0,1,8\nnode-pcrs=0,1,7\nrequire-crl=false\n%s\n",
-                               s->pam_address, s->dir, fore_identity_pin(s->agent_id),
-                               fore_identity_pin(s->agent2_id), fore_identity_pin(s->operator_id),
-                               hardware_ca, vtpm_ca, policy, s->extra_config));
+    write_file(
+        s->pam_conf,
+        g_strdup_printf(
+            "[pam]\nlisten=%s\nstate-dir=%s/pam\nagent-pins=%s;%s\n"
+            "operator-pins=%s\nhardware-ca=%s\nvtpm-ca=%s\npolicy-key=%s\n"
+            "vm-pcrs=0,1,8\nnode-pcrs=0,1,7\nrequire-crl=false\n%s%s\n",
+            s->pam_address, s->dir, fore_identity_pin(s->agent_id), fore_identity_pin(s->agent2_id),
+            fore_identity_pin(s->operator_id), hardware_ca, vtpm_ca, policy,
+            strstr(s->extra_config, "signing-key=") == NULL ? "insecure-software-key=true\n" : "",
+            s->extra_config));
 }
 
 static void write_attester_conf(Stack *s, const char *tcti)
@@ -465,23 +469,39 @@ void stack_ready(Stack *s)
 
 /* --- runs --- */
 
+/* The key whose grants the guest takes; a test may have set another. */
+static const char *stack_pam_key(Stack *s)
+{
+    g_autofree char *path = g_build_filename(s->dir, "pam-key.pub", NULL);
+    const char *argv[] = {stack_pam_program(), "--config", s->pam_conf, "--export-key", path, NULL};
+    EVP_PKEY *key;
+
+    if (s->pam_key[0] == '\0') {
+        g_assert_cmpint(stack_run(argv, NULL), ==, 0);
+        key = fore_key_load_public(path, NULL);
+        fore_jws_key_id(key, s->pam_key);
+        EVP_PKEY_free(key);
+    }
+    return s->pam_key;
+}
+
 json_t *guest_evidence(Stack *s, const char *tcti, const char *nonce64, uint32_t mask)
 {
     g_autoptr(ForeTpm) tpm = open_tpm(tcti);
     g_autoptr(GBytes) nonce = fore_b64_decode(nonce64, FORE_NONCE_SIZE);
-    g_autoptr(GBytes) extra = fore_pathway_guest_extra(g_bytes_get_data(nonce, NULL), s->vm,
-                                                       fore_identity_pin(s->sea_id));
+    ForeGuestSays says = {s->vm, fore_identity_pin(s->sea_id), stack_pam_key(s), 0};
+    g_autoptr(GBytes) extra = NULL;
     g_autoptr(GBytes) attest = NULL, signature = NULL;
     g_autoptr(GError) error = NULL;
     uint8_t pcrs[FORE_TPM_PCRS][32];
     json_t *values = json_object();
-    uint64_t seq = 0;
 
+    fore_tpm_counter(tpm, FORE_TPM_SEQ_INDEX, &says.seq, &error);
+    g_assert_no_error(error);
+    extra = fore_pathway_guest_extra(g_bytes_get_data(nonce, NULL), &says);
     fore_tpm_quote(tpm, extra, mask, &attest, &signature, &error);
     g_assert_no_error(error);
     fore_tpm_pcr_read(tpm, mask, pcrs, &error);
-    g_assert_no_error(error);
-    fore_tpm_counter(tpm, FORE_TPM_SEQ_INDEX, &seq, &error);
     g_assert_no_error(error);
     for (unsigned pcr = 0; pcr < FORE_TPM_PCRS; pcr++) {
         if ((mask >> pcr & 1u) != 0) {
@@ -490,9 +510,10 @@ json_t *guest_evidence(Stack *s, const char *tcti, const char *nonce64, uint32_t
             json_object_set_new(values, key, json_string(hex));
         }
     }
-    return json_pack("{s:o, s:o, s:o, s:b, s:s, s:I}", "attest", fore_json_bytes(attest),
+    return json_pack("{s:o, s:o, s:o, s:b, s:s, s:s, s:I}", "attest", fore_json_bytes(attest),
                      "signature", fore_json_bytes(signature), "pcrs", values, "software-tpm", 1,
-                     "channel-pin", fore_identity_pin(s->sea_id), "seq", (json_int_t)seq);
+                     "channel-pin", says.channel_pin, "pam-key", says.pam_key, "seq",
+                     (json_int_t)says.seq);
 }
 
 json_t *begin(Stack *s)

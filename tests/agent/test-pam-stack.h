@@ -30,6 +30,7 @@ typedef struct {
     ForeClient *agent, *operator;
     ForeReference *values; /* learnt so far; unsigned */
     uint64_t version;
+    char pam_key[65];         /* id of the PAM key that the guest takes grants of */
     const char *extra_config; /* more lines for [pam] */
 } Stack;
 

@@ -6,6 +6,8 @@
 #include "common/fore-error.h"
 #include "guest-agent/fore-sea-evidence.h"
 #include "tests/agent/test-sea-fixture.h"
+#include "vtpm/attest/fore-jws.h"
+#include "vtpm/attest/fore-pathway.h"
 
 static ForeTestSwtpm *tpm; /* one for all: manufacturing takes a second */
 
@@ -288,6 +290,7 @@ static void quote_binds_channel(void)
     g_autoptr(GBytes) extra = NULL, attest = NULL;
     g_autofree char *mask = NULL, *short_nonce = NULL, *blob = NULL;
     g_autoptr(GError) err = NULL;
+    char pam_key[FORE_JWS_KEY_ID + 1];
 
     if (skip_without_tpm()) {
         return;
@@ -299,8 +302,12 @@ static void quote_binds_channel(void)
         sea_test_call(client, "sea-attest",
                       json_pack("{s:o,s:i}", "nonce", fore_json_bytes(nonce), "pcr-mask", 0x3ff));
     g_assert_true(fore_json_get_bytes(evidence, "attest", 4096, &attest, &err));
-    extra = fore_sea_quote_extra(nonce, SEA_TEST_UUID,
-                                 json_string_value(json_object_get(info, "channel-pin")));
+    fore_jws_key_id(fore_identity_key(t->pam), pam_key);
+    g_assert_cmpstr(json_string_value(json_object_get(evidence, "pam-key")), ==, pam_key);
+    extra = fore_pathway_guest_extra(
+        (const uint8_t *)"0123456789abcdef0123456789abcdef",
+        &(ForeGuestSays){SEA_TEST_UUID, json_string_value(json_object_get(info, "channel-pin")),
+                         pam_key, (uint64_t)sea_test_int(info, "seq")});
     g_assert_true(contains(attest, extra));
     g_assert_cmpuint(json_object_size(json_object_get(evidence, "pcrs")), ==, 10);
     g_assert_true(json_is_true(json_object_get(evidence, "software-tpm")));

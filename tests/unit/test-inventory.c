@@ -399,8 +399,9 @@ static void test_sealed(Fixture *f, gconstpointer data)
 
 static void test_config(Fixture *f, gconstpointer data)
 {
-    static const char text[] = "[pam]\nlisten=tcp:127.0.0.1:1\nstate-dir=/x\nagent-pins=" PIN_A
-                               ", " PIN_B "\nnode-pcrs=0-3,7\nallow-software-tpm=true\n";
+    static const char text[] =
+        "[pam]\nlisten=tcp:127.0.0.1:1\nstate-dir=/x\nagent-pins=" PIN_A ", " PIN_B
+        "\nnode-pcrs=0-3,7\nallow-software-tpm=true\nsigning-key=tpm\n";
     g_autoptr(GError) error = NULL;
     g_autoptr(ForePamConfig) config = fore_pam_config_parse(text, strlen(text), &error);
 
@@ -415,14 +416,15 @@ static void test_config(Fixture *f, gconstpointer data)
 
 static void test_bad_config(Fixture *f, gconstpointer data)
 {
-    static const char head[] = "[pam]\nlisten=tcp:127.0.0.1:1\nstate-dir=/x\n";
+    static const char head[] = "[pam]\nlisten=tcp:127.0.0.1:1\nstate-dir=/x\n"
+                               "insecure-software-key=true\n";
     static const char *const bad[] = {
         "agents-pins=" PIN_A,     "agent-pins=abcd",
         "grant-lifetime-s=0",     "grant-lifetime-s=1000000",
         "deadline-ms=soon",       "node-pcrs=0-23",
         "node-pcrs=7-3",          "node-pcrs=,",
         "allow-software-tpm=yes", "agent-pins=" PIN_A "\noperator-pins=" PIN_A,
-        "[other]\nx=1",
+        "[other]\nx=1",           "next-signing-key=file",
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -434,6 +436,8 @@ static void test_bad_config(Fixture *f, gconstpointer data)
     }
     g_assert_null(fore_pam_config_parse("[pam]\nlisten=x\n", 15, NULL));
     g_assert_null(fore_pam_config_parse("", 0, NULL));
+    /* nothing said of the signing key: no silent key in a file */
+    g_assert_null(fore_pam_config_parse("[pam]\nlisten=tcp:[::]:1\nstate-dir=/x\n", 40, NULL));
 }
 
 #define ADD(claim, fn) g_test_add("/pam/inventory/" claim, Fixture, NULL, set_up, fn, tear_down)

@@ -51,11 +51,13 @@ static void test_extra_layout(void)
     GString *hex = g_string_new(NULL);
 
     memset(nonce, 0x5a, sizeof(nonce));
-    guest = fore_pathway_guest_extra(nonce, VM, pin);
-    g_byte_array_append(bytes, (const guint8 *)"foresee-sea-quote-v1", 21);
+    guest = fore_pathway_guest_extra(nonce, &(ForeGuestSays){VM, pin, pin, 0x0102});
+    g_byte_array_append(bytes, (const guint8 *)"foresee-sea-quote-v2", 21);
     g_byte_array_append(bytes, nonce, 32);
     g_byte_array_append(bytes, (const guint8 *)VM, 36);
     g_byte_array_append(bytes, (const guint8 *)pin, 64);
+    g_byte_array_append(bytes, (const guint8 *)pin, 64);
+    g_byte_array_append(bytes, (const guint8 *)"\0\0\0\0\0\0\1\2", 8);
     guest_want = g_compute_checksum_for_data(G_CHECKSUM_SHA256, bytes->data, bytes->len);
     data = g_bytes_get_data(guest, &size);
     for (gsize i = 0; i < size; i++) {

@@ -6,6 +6,7 @@ only writes their configuration and calls `foresee`.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import threading
@@ -128,6 +129,26 @@ class Stack:
 
     # --- bringing it up ---
 
+    def _make_token(self):
+        """A PKCS#11 token in a folder with the PAM's signing key; lines for its configuration."""
+        directory = self.path("token")
+        uri = f"pkcs11:token=foresee;object=grant?pin-source=file:{directory}/pin"
+        lines = f"signing-key = {uri}\npkcs11-module = /usr/lib/softhsm/libsofthsm2.so\n"
+        os.environ["SOFTHSM2_CONF"] = str(directory / "softhsm2.conf")  # the PAM inherits it
+        if directory.exists():
+            return lines
+        (directory / "tokens").mkdir(mode=0o700, parents=True)
+        (directory / "pin").write_text("1234", encoding="utf-8")
+        (directory / "softhsm2.conf").write_text(
+            f"directories.tokendir = {directory}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n",
+            encoding="utf-8")
+        key = directory / "key.pem"
+        run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key])
+        run(["softhsm2-util", "--init-token", "--free", "--label", "foresee", "--pin", "1234", "--so-pin", "12345678"])
+        run(["softhsm2-util", "--import", key, "--token", "foresee", "--label", "grant", "--id", "01", "--pin", "1234"])
+        key.unlink()
+        return lines
+
     def _write_pam(self, agent_pins, operator_pins):
         self.path("pam.conf").write_text(
             "[pam]\n"
@@ -135,7 +156,7 @@ class Stack:
             f"agent-pins = {';'.join(agent_pins)}\noperator-pins = {';'.join(operator_pins)}\n"
             f"hardware-ca = {self.hardware.bundle()}\nvtpm-ca = {self.virtual.bundle()}\n"
             f"policy-key = {self.path('policy.pem.pub')}\n"
-            "allow-software-tpm = true\nrequire-crl = false\n", encoding="utf-8")
+            f"allow-software-tpm = true\nrequire-crl = false\n{self.signing_key}", encoding="utf-8")
 
     def _write_foreseed(self, pam_pin):
         settings = {"control": self.control, "state-dir": self.path("foreseed"),
@@ -161,6 +182,7 @@ class Stack:
         throwaway.manufacture(self.virtual.config)  # makes the virtual authority's certificates
         if not self.path("policy.pem").exists():
             run([self.program("foresee-pam"), "--new-policy-key", self.path("policy.pem")])
+        self.signing_key = self._make_token()
         self._write_pam([], [])
         self.pam_pin = run([self.program("foresee-pam"), "--config", self.path("pam.conf"), "--print-pin"]).strip()
         self._write_foreseed(self.pam_pin)

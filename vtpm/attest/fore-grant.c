@@ -6,13 +6,14 @@
  */
 #include "vtpm/attest/fore-grant.h"
 
+#include <openssl/x509.h>
 #include <string.h>
 
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "common/fore-json.h"
 #include "vtpm/attest/fore-jws.h"
 
-#define TYP      "foresee-grant+jwt"
 #define ISSUER   "foresee-pam"
 #define N_CLAIMS 11
 
@@ -41,6 +42,25 @@ static bool is_lower_hex(const char *text, size_t min, size_t max)
     size_t n = strlen(text);
 
     return n >= min && n <= max && n % 2 == 0 && strspn(text, "0123456789abcdef") == n;
+}
+
+EVP_PKEY *fore_grant_parse_key(const uint8_t *der, size_t size)
+{
+    const uint8_t *at = der;
+    EVP_PKEY *key = size <= FORE_GRANT_MAX_KEY ? d2i_PUBKEY(NULL, &at, (long)size) : NULL;
+
+    if (key != NULL && (at != der + size || !fore_jws_key_is_p256(key))) {
+        g_clear_pointer(&key, EVP_PKEY_free);
+    }
+    return key;
+}
+
+static bool is_key(const uint8_t *der, size_t size)
+{
+    EVP_PKEY *key = fore_grant_parse_key(der, size);
+
+    EVP_PKEY_free(key);
+    return key != NULL;
 }
 
 /* NULL when every field is one that a SEA would accept, else the field's name. */
@@ -73,6 +93,9 @@ static const char *bad_field(const ForeGrant *g)
             return "nodes";
         }
     }
+    if (g->next_size > 0 && !is_key(g->next, g->next_size)) {
+        return "next";
+    }
     return NULL;
 }
 
@@ -82,11 +105,11 @@ static bool amount_is_bad(const ForeGrant *g)
            g->mem_bytes > FORE_GRANT_MAX_MEM;
 }
 
-char *fore_grant_sign(const ForeGrant *g, EVP_PKEY *key, GError **error)
+json_t *fore_grant_claims(const ForeGrant *g, GError **error)
 {
     const char *bad = amount_is_bad(g) ? "vcpus or mem_bytes" : bad_field(g);
     g_autoptr(json_t) nodes = json_array();
-    g_autoptr(json_t) claims = NULL;
+    g_autofree char *next = g->next_size > 0 ? fore_b64_encode(g->next, g->next_size) : NULL;
 
     if (bad != NULL) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
@@ -97,12 +120,18 @@ char *fore_grant_sign(const ForeGrant *g, EVP_PKEY *key, GError **error)
     for (unsigned i = 0; i < g->n_nodes; i++) {
         json_array_append_new(nodes, json_string(g->nodes[i]));
     }
-    claims = json_pack("{s:s s:s s:s s:s s:I s:I s:I s:I s:I s:s s:O}", "iss", ISSUER, "jti", g->id,
-                       "sub", g->vm_uuid, "ak", g->ak_name, "vcpus", (json_int_t)g->vcpus, "mem",
-                       (json_int_t)g->mem_bytes, "seq", (json_int_t)g->seq, "iat",
-                       (json_int_t)g->issued_s, "exp", (json_int_t)g->expires_s, "evd", g->evidence,
-                       "nodes", nodes);
-    return fore_jws_sign(TYP, claims, key, error);
+    return json_pack("{s:s s:s s:s s:s s:I s:I s:I s:I s:I s:s s:O s:s*}", "iss", ISSUER, "jti",
+                     g->id, "sub", g->vm_uuid, "ak", g->ak_name, "vcpus", (json_int_t)g->vcpus,
+                     "mem", (json_int_t)g->mem_bytes, "seq", (json_int_t)g->seq, "iat",
+                     (json_int_t)g->issued_s, "exp", (json_int_t)g->expires_s, "evd", g->evidence,
+                     "nodes", nodes, "next", next);
+}
+
+char *fore_grant_sign(const ForeGrant *g, EVP_PKEY *key, GError **error)
+{
+    g_autoptr(json_t) claims = fore_grant_claims(g, error);
+
+    return claims != NULL ? fore_jws_sign(FORE_GRANT_TYPE, claims, key, error) : NULL;
 }
 
 static bool copy_claim(const json_t *claims, const char *key, char *ret, size_t size)
@@ -146,11 +175,31 @@ static bool read_amounts(const json_t *claims, ForeGrant *ret)
     return true;
 }
 
+/* @ret_known: claims that are known: one more with the next key */
+static bool read_next(const json_t *claims, ForeGrant *ret, size_t *ret_known)
+{
+    g_autoptr(GBytes) next = NULL;
+
+    *ret_known = N_CLAIMS;
+    if (json_object_get(claims, "next") == NULL) {
+        return true;
+    }
+    if (!fore_json_get_bytes(claims, "next", FORE_GRANT_MAX_KEY, &next, NULL) ||
+        g_bytes_get_size(next) == 0) {
+        return false;
+    }
+    *ret_known = N_CLAIMS + 1;
+    ret->next_size = g_bytes_get_size(next);
+    memcpy(ret->next, g_bytes_get_data(next, NULL), ret->next_size);
+    return true;
+}
+
 static bool read_claims(const json_t *claims, ForeGrant *ret)
 {
     const char *issuer = NULL;
+    size_t known = 0;
 
-    return json_object_size(claims) == N_CLAIMS &&
+    return read_next(claims, ret, &known) && json_object_size(claims) == known &&
            fore_json_get_string(claims, "iss", &issuer, NULL) && strcmp(issuer, ISSUER) == 0 &&
            copy_claim(claims, "sub", ret->vm_uuid, sizeof(ret->vm_uuid)) &&
            copy_claim(claims, "ak", ret->ak_name, sizeof(ret->ak_name)) &&
@@ -201,7 +250,8 @@ ForeGrantReason fore_grant_verify(const char *jws, const ForeGrantExpect *expect
     ForeGrant grant = {0};
     ForeGrantReason reason;
 
-    reason = from_jws(fore_jws_verify(jws, FORE_GRANT_MAX, TYP, expect->pam_key, &claims));
+    reason =
+        from_jws(fore_jws_verify(jws, FORE_GRANT_MAX, FORE_GRANT_TYPE, expect->pam_key, &claims));
     if (reason != FORE_GRANT_OK) {
         return reason;
     }

@@ -4,9 +4,10 @@
  * The grant: a JWS (RFC 7515 compact, ES256, typ "foresee-grant+jwt") by the PAM that names one
  * VM's new totals.  Claims: iss, jti, sub (VM UUID), ak (hex vTPM AK name), vcpus, mem (bytes),
  * seq, iat, exp (seconds, UTC), evd (hex SHA-256 over every node's evidence), nodes (array of
- * names).
+ * names), and while the PAM changes its key next (base64 SubjectPublicKeyInfo of the key to come).
  */
 #include <glib.h>
+#include <jansson.h>
 #include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #define FORE_GRANT_MAX_VCPUS      4096                /* more is refused as nonsense */
 #define FORE_GRANT_MAX_MEM        ((uint64_t)1 << 46) /* bytes */
 #define FORE_GRANT_MAX_LIFETIME_S 86400               /* exp - iat */
+#define FORE_GRANT_MAX_KEY        128                 /* bytes of a SubjectPublicKeyInfo */
 #define FORE_GRANT_SKEW_S         30                  /* between the clocks of PAM and SEA */
 
 typedef struct {
@@ -31,6 +33,8 @@ typedef struct {
     int64_t issued_s, expires_s; /* UTC seconds */
     unsigned n_nodes;            /* 0..FORE_GRANT_MAX_NODES: the pathway that was attested */
     char nodes[FORE_GRANT_MAX_NODES][FORE_NAME_MAX + 1];
+    size_t next_size;                 /* 0: the PAM keeps its key */
+    uint8_t next[FORE_GRANT_MAX_KEY]; /* DER of the P-256 key that grants will be signed with */
 } ForeGrant;
 
 typedef enum {
@@ -56,6 +60,12 @@ const char *fore_grant_reason_name(
  *         FORE_ERROR_FAILED (no P-256 key, or it did not sign)
  */
 char *fore_grant_sign(const ForeGrant *grant, EVP_PKEY *key, GError **error);
+#define FORE_GRANT_TYPE "foresee-grant+jwt"
+/** fore_grant_claims: what fore_grant_sign() signs, for a signer elsewhere (transfer full)
+ *  Errors: FORE_ERROR_INVALID */
+json_t *fore_grant_claims(const ForeGrant *grant, GError **error);
+/** fore_grant_parse_key: a P-256 public key out of DER, or NULL; every byte must be used */
+EVP_PKEY *fore_grant_parse_key(const uint8_t *der, size_t size);
 
 typedef struct {
     EVP_PKEY *pam_key;   /* pinned */

@@ -10,13 +10,14 @@
 #include <openssl/bn.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
+#include <openssl/x509.h>
 #include <string.h>
 
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
 
 #define HEADER_MAX 512
-#define RAW_SIZE   64
+#define RAW_SIZE   FORE_JWS_RAW
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EVP_MD_CTX, EVP_MD_CTX_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ECDSA_SIG, ECDSA_SIG_free)
@@ -77,16 +78,56 @@ static int raw_to_der(const uint8_t raw[RAW_SIZE], uint8_t **ret_der)
     return i2d_ECDSA_SIG(sig, ret_der);
 }
 
-static bool is_p256(EVP_PKEY *key)
+/* A provider's key has no base id, and each names the curve in its own way. */
+bool fore_jws_key_is_p256(EVP_PKEY *key)
 {
     char group[32] = "";
 
-    return key != NULL && EVP_PKEY_get_base_id(key) == EVP_PKEY_EC &&
+    return key != NULL && EVP_PKEY_is_a(key, "EC") &&
            EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) == 1 &&
-           strcmp(group, "prime256v1") == 0;
+           (strcmp(group, "prime256v1") == 0 || strcmp(group, "P-256") == 0);
 }
 
-char *fore_jws_sign(const char *typ, const json_t *payload, EVP_PKEY *key, GError **error)
+GBytes *fore_jws_key_der(EVP_PKEY *key)
+{
+    uint8_t *der = NULL;
+    int size = i2d_PUBKEY(key, &der);
+    GBytes *bytes = g_bytes_new(der, size > 0 ? (gsize)size : 0);
+
+    OPENSSL_free(der);
+    return bytes;
+}
+
+void fore_jws_key_id(EVP_PKEY *key, char ret[FORE_JWS_KEY_ID + 1])
+{
+    uint8_t *der = NULL;
+    int size = i2d_PUBKEY(key, &der);
+    g_autofree char *hex =
+        g_compute_checksum_for_data(G_CHECKSUM_SHA256, der, size > 0 ? (gsize)size : 0);
+
+    OPENSSL_free(der);
+    g_strlcpy(ret, hex, FORE_JWS_KEY_ID + 1);
+}
+
+bool fore_jws_sign_evp(const void *bytes, size_t size, uint8_t ret_raw[FORE_JWS_RAW], gpointer data,
+                       GError **error)
+{
+    EVP_PKEY *key = data;
+    g_autoptr(EVP_MD_CTX) ctx = EVP_MD_CTX_new();
+    uint8_t der[128];
+    size_t n = sizeof(der);
+
+    if (!fore_jws_key_is_p256(key) || EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) != 1 ||
+        EVP_DigestSign(ctx, der, &n, bytes, size) != 1 || !der_to_raw(der, n, ret_raw)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_FAILED,
+                    "the key is no P-256 private key or refuses");
+        return false;
+    }
+    return true;
+}
+
+char *fore_jws_sign_with(const char *typ, const json_t *payload, ForeJwsSigner signer,
+                         gpointer data, GError **error)
 {
     g_autofree char *header = g_strdup_printf("{\"alg\":\"ES256\",\"typ\":\"%s\"}", typ);
     g_autofree char *header64 = b64url_encode(header, strlen(header));
@@ -94,21 +135,24 @@ char *fore_jws_sign(const char *typ, const json_t *payload, EVP_PKEY *key, GErro
     g_autofree char *payload64 = text != NULL ? b64url_encode(text, strlen(text)) : NULL;
     g_autofree char *signed_part = g_strconcat(header64, ".", payload64, NULL);
     g_autofree char *signature64 = NULL;
-    g_autoptr(EVP_MD_CTX) ctx = EVP_MD_CTX_new();
-    uint8_t der[128], raw[RAW_SIZE];
-    size_t size = sizeof(der);
+    uint8_t raw[FORE_JWS_RAW];
 
     free(text);
-    if (payload64 == NULL || !is_p256(key) ||
-        EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) != 1 ||
-        EVP_DigestSign(ctx, der, &size, (const uint8_t *)signed_part, strlen(signed_part)) != 1 ||
-        !der_to_raw(der, size, raw)) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_FAILED,
-                    "cannot sign a '%s' token: the key is no P-256 private key or refuses", typ);
+    if (payload64 == NULL) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_FAILED, "cannot write a '%s' token", typ);
+        return NULL;
+    }
+    if (!signer(signed_part, strlen(signed_part), raw, data, error)) {
+        g_prefix_error(error, "cannot sign a '%s' token: ", typ);
         return NULL;
     }
     signature64 = b64url_encode(raw, sizeof(raw));
     return g_strconcat(signed_part, ".", signature64, NULL);
+}
+
+char *fore_jws_sign(const char *typ, const json_t *payload, EVP_PKEY *key, GError **error)
+{
+    return fore_jws_sign_with(typ, payload, fore_jws_sign_evp, key, error);
 }
 
 static bool signature_holds(const char *text, size_t size, GBytes *raw, EVP_PKEY *key)
@@ -118,7 +162,7 @@ static bool signature_holds(const char *text, size_t size, GBytes *raw, EVP_PKEY
     int der_size;
     bool good;
 
-    if (g_bytes_get_size(raw) != RAW_SIZE || !is_p256(key)) {
+    if (g_bytes_get_size(raw) != RAW_SIZE || !fore_jws_key_is_p256(key)) {
         return false;
     }
     der_size = raw_to_der(g_bytes_get_data(raw, NULL), &der);

@@ -21,6 +21,28 @@ typedef enum {
 } ForeJwsReason;
 const char *fore_jws_reason_name(ForeJwsReason reason); /* "malformed", "bad-signature", ... */
 
+#define FORE_JWS_RAW 64 /* bytes of a signature: r and s, big-endian */
+
+/** fore_jws_key_is_p256: whoever provides it */
+bool fore_jws_key_is_p256(EVP_PKEY *key);
+
+#define FORE_JWS_KEY_ID 64 /* characters */
+/** fore_jws_key_id: lower-case hex SHA-256 of the key's SubjectPublicKeyInfo: how a key is named */
+void fore_jws_key_id(EVP_PKEY *key, char ret[FORE_JWS_KEY_ID + 1]);
+
+/** fore_jws_key_der: its SubjectPublicKeyInfo (transfer full) */
+GBytes *fore_jws_key_der(EVP_PKEY *key);
+
+/** ForeJwsSigner: ES256 over SHA-256 of @bytes; a key in a token or a TPM signs here */
+typedef bool (*ForeJwsSigner)(const void *bytes, size_t size, uint8_t ret_raw[FORE_JWS_RAW],
+                              gpointer data, GError **error);
+/** fore_jws_sign_evp: ForeJwsSigner; @data: EVP_PKEY, P-256 private. Errors: FORE_ERROR_FAILED */
+bool fore_jws_sign_evp(const void *bytes, size_t size, uint8_t ret_raw[FORE_JWS_RAW], gpointer data,
+                       GError **error);
+/** fore_jws_sign_with: as fore_jws_sign(); errors: those of @signer */
+char *fore_jws_sign_with(const char *typ, const json_t *payload, ForeJwsSigner signer,
+                         gpointer data, GError **error);
+
 /**
  * fore_jws_sign: the compact form of @payload, keys sorted
  * @typ: header "typ", plain ASCII without quotes   @key: P-256 private key

@@ -17,7 +17,7 @@
 #include "common/fore-json.h"
 
 #define NONCE_DOMAIN "foresee-pathway-nonce-v1"
-#define GUEST_DOMAIN "foresee-sea-quote-v1"
+#define GUEST_DOMAIN "foresee-sea-quote-v2"
 #define NODE_DOMAIN  "foresee-node-quote-v1"
 #define BATCH_DOMAIN "foresee-node-batch-v1"
 
@@ -26,9 +26,21 @@ G_STATIC_ASSERT(G_N_ELEMENTS(fore_role_names) == FORE_ROLE_N);
 const char *const fore_verdict_names[] = {"none", "affirming", "warning", "contraindicated"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_verdict_names) == FORE_VERDICT_N);
 static const char *const node_reason_names[] = {
-    "ok",           "silent",       "unreachable",    "attester-error",
-    "malformed",    "not-enrolled", "no-reference",   "channel-mismatch",
-    "sequence-gap", "software-tpm", "sticky-failure",
+    "ok",
+    "silent",
+    "unreachable",
+    "attester-error",
+    "malformed",
+    "not-enrolled",
+    "no-reference",
+    "channel-mismatch",
+    "sequence-gap",
+    "software-tpm",
+    "sticky-failure",
+    "revoked",
+    "overtaken",
+    "pathway-not-allowed",
+    "other-pam-key",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(node_reason_names) == FORE_NODE_N);
 
@@ -87,15 +99,16 @@ static GBytes *digest_of(const GByteArray *bytes)
     return g_bytes_new(digest, sizeof(digest));
 }
 
-GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *vm_uuid,
-                                 const char *channel_pin)
+GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const ForeGuestSays *says)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
 
     put_string(bytes, GUEST_DOMAIN);
     g_byte_array_append(bytes, nonce, FORE_NONCE_SIZE);
-    put_field(bytes, vm_uuid);
-    put_field(bytes, channel_pin);
+    put_field(bytes, says->vm_uuid);
+    put_field(bytes, says->channel_pin);
+    put_field(bytes, says->pam_key);
+    fore_put_be64(bytes, says->seq);
     return digest_of(bytes);
 }
 
@@ -151,22 +164,26 @@ static unsigned rank(ForeVerdict verdict)
     return ranks[verdict];
 }
 
-void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason)
+void fore_node_result_add_detail(ForeNodeResult *result, ForeVerdict verdict, const char *reason,
+                                 const char *detail)
 {
     /* Before the first reason the verdict is "none" because nothing was said yet. */
     if (result->n_reasons == 0 || rank(verdict) > rank(result->verdict)) {
         result->verdict = verdict;
     }
     if (result->n_reasons < FORE_PATHWAY_REASONS) {
-        g_strlcpy(result->reasons[result->n_reasons++], reason, sizeof(result->reasons[0]));
+        g_strlcpy(result->reasons[result->n_reasons], reason, sizeof(result->reasons[0]));
+        g_strlcpy(result->details[result->n_reasons], detail, sizeof(result->details[0]));
+        result->n_reasons++;
     }
 }
 
-typedef struct {
-    GBytes *attest, *signature;
-    GBytes *extra;           /* that must have been signed: the question's own, or of its batch */
-    const char *channel_pin; /* borrowed from the JSON, guest only */
-} Evidence;
+void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason)
+{
+    fore_node_result_add_detail(result, verdict, reason, "");
+}
+
+typedef ForeNodeEvidence Evidence;
 
 static void evidence_done(Evidence *evidence)
 {
@@ -336,11 +353,15 @@ static void judge_evidence(const ForeNodeExpect *expect, const json_t *json, For
                              fore_node_reason_name(FORE_NODE_CHANNEL));
         return;
     }
-    if (!judge_quote(expect, &evidence, ret)) {
+    if (expect->judge != NULL) {
+        expect->judge(expect, &evidence, json, ret, expect->judge_data);
+    } else if (judge_quote(expect, &evidence, ret)) {
+        ret->quoted = true;
+        judge_reference(expect, ret);
+    }
+    if (!ret->quoted) {
         return;
     }
-    ret->quoted = true;
-    judge_reference(expect, ret);
     if (ret->software_tpm && !expect->allow_software_tpm) {
         fore_node_result_add(ret, FORE_VERDICT_CONTRAINDICATED,
                              fore_node_reason_name(FORE_NODE_SOFTWARE_TPM));
@@ -358,6 +379,10 @@ void fore_pathway_judge(const ForeNodeExpect *expect, const json_t *evidence, Fo
     } else {
         judge_evidence(expect, evidence, ret);
     }
+    if (expect->revoked) {
+        fore_node_result_add(ret, FORE_VERDICT_CONTRAINDICATED,
+                             fore_node_reason_name(FORE_NODE_REVOKED));
+    }
     if (expect->sticky != NULL) {
         fore_node_result_add(ret, FORE_VERDICT_CONTRAINDICATED,
                              fore_node_reason_name(FORE_NODE_STICKY));
@@ -374,6 +399,11 @@ void fore_node_result_settle(ForeNodeResult *result)
 }
 
 /* --- what follows --- */
+
+bool fore_verdict_grants(ForeVerdict verdict)
+{
+    return verdict == FORE_VERDICT_AFFIRMING || verdict == FORE_VERDICT_WARNING;
+}
 
 ForeVerdict fore_pathway_verdict(const ForeNodeResult *results, size_t n)
 {
@@ -423,22 +453,24 @@ json_t *fore_pathway_ear(const ForeEarInput *input, const ForeNodeResult *result
 
     for (size_t i = 0; i < n; i++) {
         const ForeNodeResult *r = &results[i];
-        json_t *reasons = json_array();
+        json_t *reasons = json_array(), *details = json_array();
 
         for (unsigned k = 0; k < r->n_reasons; k++) {
             json_array_append_new(reasons, json_string(r->reasons[k]));
+            json_array_append_new(details, json_string(r->details[k]));
         }
         json_object_set_new(modules, r->id,
-                            json_pack("{s:s, s:o, s:s, s:s, s:b, s:o}", "ear.status",
+                            json_pack("{s:s, s:o, s:s, s:s, s:b, s:o, s:o}", "ear.status",
                                       fore_verdict_names[r->verdict], "ear.trustworthiness-vector",
                                       trust_vector(r), "ear.appraisal-policy-id", input->policy_id,
                                       "foresee.role", fore_role_names[r->role],
                                       "foresee.software-tpm", r->software_tpm, "foresee.reasons",
-                                      reasons));
+                                      reasons, "foresee.details", details));
     }
-    return json_pack("{s:s, s:I, s:I, s:{s:s, s:s}, s:s, s:s, s:o}", "eat_profile",
+    return json_pack("{s:s, s:I, s:I, s:{s:s, s:s}, s:s, s:s, s:s, s:b, s:o}", "eat_profile",
                      "tag:github.com,2023:veraison/ear", "iat", (json_int_t)input->issued_s, "exp",
                      (json_int_t)input->expires_s, "ear.verifier-id", "developer", "Foresee",
-                     "build", input->verifier, "eat_nonce", nonce, "sub", input->vm_uuid, "submods",
-                     modules);
+                     "build", input->verifier, "eat_nonce", nonce, "sub", input->vm_uuid,
+                     "foresee.verdict", fore_verdict_names[fore_pathway_verdict(results, n)],
+                     "foresee.insecure-software-key", input->software_key, "submods", modules);
 }

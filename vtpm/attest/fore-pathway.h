@@ -19,6 +19,7 @@
 #define FORE_PATHWAY_MAX     8 /* nodes of a pathway, without the guest */
 #define FORE_PATHWAY_REASONS 4 /* reasons that one node's judgement keeps */
 #define FORE_REASON_MAX      95
+#define FORE_DETAIL_MAX      159
 #define FORE_PCRS            24
 #define FORE_BATCH_MAX       64 /* questions that one quote of a node may answer */
 
@@ -55,6 +56,10 @@ typedef enum {
     FORE_NODE_SEQUENCE,     /* the guest's grant counter is out of reach of what was issued */
     FORE_NODE_SOFTWARE_TPM, /* a software TPM where policy wants hardware */
     FORE_NODE_STICKY,       /* failed earlier and no operator released it */
+    FORE_NODE_REVOKED,      /* its keys are on the revocation list */
+    FORE_NODE_OVERTAKEN,    /* a newer run was judged first; ask again */
+    FORE_NODE_PATHWAY,      /* policy names other nodes for this VM's pathway */
+    FORE_NODE_PAM_KEY,      /* the guest takes grants of another PAM key */
     FORE_NODE_N
 } ForeNodeReason;
 const char *fore_node_reason_name(ForeNodeReason reason);
@@ -68,10 +73,16 @@ const char *fore_node_reason_name(ForeNodeReason reason);
 void fore_pathway_node_nonce(const uint8_t run[FORE_NONCE_SIZE], const char *id, ForeRole role,
                              uint64_t epoch, uint8_t ret[FORE_NONCE_SIZE]);
 
+/* What a guest says of itself beside its PCRs; its quote signs it. */
+typedef struct {
+    const char *vm_uuid;     /* 36 characters */
+    const char *channel_pin; /* 64 characters: key that it shows to its host agent */
+    const char *pam_key;     /* 64 characters: newest PAM key that it takes grants of */
+    uint64_t seq;            /* its grant counter */
+} ForeGuestSays;
 /** fore_pathway_guest_extra: extraData of a guest's quote (docs/wire-format.md, Evidence)
- *  @vm_uuid: 36 characters   @channel_pin: 64 characters   Returns: 32 bytes (transfer full) */
-GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *vm_uuid,
-                                 const char *channel_pin);
+ *  Returns: 32 bytes (transfer full) */
+GBytes *fore_pathway_guest_extra(const uint8_t nonce[FORE_NONCE_SIZE], const ForeGuestSays *says);
 /** fore_pathway_node_extra: extraData of a node's quote
  *  @vm_ak_name: hex name of the vTPM's AK that the node answers for (transfer full) */
 GBytes *fore_pathway_node_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char *node_id,
@@ -85,8 +96,23 @@ GBytes *fore_pathway_node_extra(const uint8_t nonce[FORE_NONCE_SIZE], const char
  */
 GBytes *fore_pathway_batch_extra(const uint8_t (*extras)[32], size_t n);
 
-/* What a node is held to. */
+typedef struct ForeNodeExpect ForeNodeExpect;
+typedef struct ForeNodeResult ForeNodeResult;
+
+/* A quote out of the JSON of a node. */
 typedef struct {
+    GBytes *attest, *signature;
+    GBytes *extra;           /* that must have been signed: the question's own, or of its batch */
+    const char *channel_pin; /* borrowed from the JSON, guest only */
+} ForeNodeEvidence;
+
+/** ForeNodeJudge: judges quote and content; @ret->pcrs are as reported.  Adds reasons, sets quoted
+ *  and info */
+typedef void (*ForeNodeJudge)(const ForeNodeExpect *expect, const ForeNodeEvidence *evidence,
+                              const json_t *json, ForeNodeResult *ret, gpointer data);
+
+/* What a node is held to. */
+struct ForeNodeExpect {
     const char *id; /* node id or VM UUID */
     ForeRole role;
     GBytes *ak_public;              /* enrolled TPM2B_PUBLIC; NULL: not enrolled */
@@ -98,21 +124,25 @@ typedef struct {
     bool allow_software_tpm;
     ForeNodeReason absent; /* why there is no evidence, when there is none; 0 means silent */
     const char *sticky;    /* reason of an earlier failure that nobody released, or NULL */
-} ForeNodeExpect;
+    bool revoked;          /* its keys are on the revocation list */
+    ForeNodeJudge judge;   /* NULL: quote and @reference.  Else fore_node_judge() */
+    gpointer judge_data;
+};
 
 /* What was found. */
-typedef struct {
+struct ForeNodeResult {
     char id[FORE_NAME_MAX + 1];
     ForeRole role;
     ForeVerdict verdict;
     unsigned n_reasons; /* 0 exactly when affirming */
     char reasons[FORE_PATHWAY_REASONS][FORE_REASON_MAX + 1];
+    char details[FORE_PATHWAY_REASONS][FORE_DETAIL_MAX + 1]; /* printable ASCII, may be "" */
     bool quoted;        /* the quote holds: @info and @pcrs are proved, whatever the verdict */
     bool software_tpm;  /* the node says so of itself */
     ForeQuoteInfo info; /* when @quoted */
     uint8_t pcrs[FORE_PCRS][32]; /* when @quoted, those of the mask */
     uint8_t evidence_digest[32]; /* SHA-256 over attest and signature; zero without evidence */
-} ForeNodeResult;
+};
 
 /** fore_node_result_init: verdict none, @reason its only reason (FORE_NODE_OK: no reason yet) */
 void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
@@ -120,6 +150,8 @@ void fore_node_result_init(ForeNodeResult *ret, const char *id, ForeRole role,
 /** fore_node_result_add: one more reason and the verdict it implies; contraindicated outranks none,
  * which outranks warning */
 void fore_node_result_add(ForeNodeResult *result, ForeVerdict verdict, const char *reason);
+void fore_node_result_add_detail(ForeNodeResult *result, ForeVerdict verdict, const char *reason,
+                                 const char *detail);
 
 /**
  * fore_pathway_judge: one node's evidence
@@ -131,6 +163,8 @@ void fore_pathway_judge(const ForeNodeExpect *expect, const json_t *evidence, Fo
 /** fore_node_result_settle: affirming exactly when no reason was given.  After the last _add(). */
 void fore_node_result_settle(ForeNodeResult *result);
 
+/** fore_verdict_grants: affirming, or a warning that policy tolerates by saying so */
+bool fore_verdict_grants(ForeVerdict verdict);
 /** fore_pathway_verdict: the worst of @n results; none for n == 0 */
 ForeVerdict fore_pathway_verdict(const ForeNodeResult *results, size_t n);
 
@@ -145,6 +179,7 @@ typedef struct {
     const char *policy_id;       /* which reference values judged it */
     const uint8_t *nonce;        /* [32], of the guest */
     int64_t issued_s, expires_s; /* UTC seconds */
+    bool software_key;           /* the PAM signs with a key in a file */
 } ForeEarInput;
 /** fore_pathway_ear: claims with one submodule a node (transfer full) */
 json_t *fore_pathway_ear(const ForeEarInput *input, const ForeNodeResult *results, size_t n);

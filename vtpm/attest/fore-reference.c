@@ -8,14 +8,17 @@
 #include "common/fore-flow.h"
 #include "common/fore-json.h"
 #include "vtpm/attest/fore-jws.h"
+#include "vtpm/attest/fore-rule.h"
 
 #define JWS_TYPE       "foresee-reference+jws"
 #define FORMAT         1
 #define PCR_MAX        15
-#define LINE_BYTES_MAX 256
+#define LINE_BYTES_MAX 16384 /* a certificate is one word */
 
 const char *const fore_subject_names[] = {"node", "vm"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_subject_names) == FORE_SUBJECT_N);
+const char *const fore_reference_scope_names[] = {"node", "vm", "profile"};
+G_STATIC_ASSERT(G_N_ELEMENTS(fore_reference_scope_names) == FORE_SCOPE_N);
 static const char *const json_groups[] = {"nodes", "vms"};
 G_STATIC_ASSERT(G_N_ELEMENTS(json_groups) == FORE_SUBJECT_N);
 
@@ -29,7 +32,13 @@ typedef struct {
 struct ForeReference {
     uint64_t version;
     GArray *entries; /* of Entry, in the order of compare(), each once */
+    GTree *rules;    /* line, words joined by single blanks; each once */
 };
+
+static gint compare_lines(gconstpointer a, gconstpointer b, gpointer data)
+{
+    return strcmp(a, b);
+}
 
 static int compare_subject(const Entry *e, ForeSubject subject, const char *id)
 {
@@ -68,6 +77,7 @@ ForeReference *fore_reference_new(uint64_t version)
 
     ref->version = version;
     ref->entries = g_array_new(FALSE, FALSE, sizeof(Entry));
+    ref->rules = g_tree_new_full(compare_lines, NULL, g_free, NULL);
     return ref;
 }
 
@@ -75,6 +85,7 @@ void fore_reference_free(ForeReference *ref)
 {
     if (ref != NULL) {
         g_array_unref(ref->entries);
+        g_tree_unref(ref->rules);
         g_free(ref);
     }
 }
@@ -100,7 +111,7 @@ bool fore_reference_add(ForeReference *ref, ForeSubject subject, const char *id,
                     "PCR %u cannot be a reference: only 0 to %d prove anything", pcr, PCR_MAX);
         return false;
     }
-    if (ref->entries->len >= FORE_REFERENCE_MAX_ENTRIES) {
+    if (fore_reference_size(ref) >= FORE_REFERENCE_MAX_ENTRIES) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_LIMIT, "more than %u reference values",
                     FORE_REFERENCE_MAX_ENTRIES);
         return false;
@@ -115,6 +126,71 @@ bool fore_reference_add(ForeReference *ref, ForeSubject subject, const char *id,
     }
     g_array_insert_val(ref->entries, at, entry);
     return true;
+}
+
+/* --- rules --- */
+
+static bool scope_from_name(const char *name, ForeReferenceScope *ret)
+{
+    for (ForeReferenceScope scope = 0; scope < FORE_SCOPE_N; scope++) {
+        if (strcmp(name, fore_reference_scope_names[scope]) == 0) {
+            *ret = scope;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool fore_reference_add_rule(ForeReference *ref, ForeReferenceScope scope, const char *id,
+                             char *const *words, GError **error)
+{
+    g_autofree char *joined = g_strjoinv(" ", (char **)words);
+    g_autofree char *line =
+        g_strdup_printf("%s %s %s", fore_reference_scope_names[scope], id, joined);
+
+    if (scope == FORE_SCOPE_VM ? !fore_uuid_is_valid(id) : !fore_name_is_valid(id)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "'%.64s' is no %s", id,
+                    scope == FORE_SCOPE_VM ? "lower-case VM UUID" : "name");
+        return false;
+    }
+    if (!fore_rule_check(scope, words, error)) {
+        return false;
+    }
+    if (fore_reference_size(ref) >= FORE_REFERENCE_MAX_ENTRIES) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_LIMIT, "more than %u lines",
+                    FORE_REFERENCE_MAX_ENTRIES);
+        return false;
+    }
+    if (g_tree_lookup_node(ref->rules, line) != NULL) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_EXISTS, "the same rule twice: '%.200s'", line);
+        return false;
+    }
+    g_tree_insert(ref->rules, g_steal_pointer(&line), NULL);
+    return true;
+}
+
+bool fore_reference_each_rule(const ForeReference *ref, ForeReferenceRule each, gpointer data)
+{
+    for (GTreeNode *node = g_tree_node_first(ref->rules); node != NULL;
+         node = g_tree_node_next(node)) {
+        g_auto(GStrv) words = g_strsplit(g_tree_node_key(node), " ", -1);
+        ForeReferenceScope scope = FORE_SCOPE_NODE;
+
+        g_assert(scope_from_name(words[0], &scope));
+        if (!each(scope, words[1], words + 2, data)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void fore_reference_each_value(const ForeReference *ref, ForeReferenceValue each, gpointer data)
+{
+    for (guint i = 0; i < ref->entries->len; i++) {
+        const Entry *e = &g_array_index(ref->entries, Entry, i);
+
+        each(e->subject, e->id, e->pcr, e->digest, data);
+    }
 }
 
 /* --- text --- */
@@ -140,14 +216,19 @@ static bool parse_digest(const char *hex, uint8_t ret[32])
 static bool parse_value_line(ForeReference *ref, char **words, GError **error)
 {
     static const char bank[] = "sha256:";
-    ForeSubject subject = FORE_SUBJECT_NODE;
+    ForeReferenceScope scope = FORE_SCOPE_N;
     uint64_t pcr;
     uint8_t digest[32];
 
-    while (subject < FORE_SUBJECT_N && strcmp(words[0], fore_subject_names[subject]) != 0) {
-        subject++;
+    if (g_strv_length(words) < 3 || !scope_from_name(words[0], &scope)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "want 'node ID ...', 'vm UUID ...' or 'profile NAME ...'");
+        return false;
     }
-    if (subject == FORE_SUBJECT_N || g_strv_length(words) != 5 || strcmp(words[2], "pcr") != 0) {
+    if (strcmp(words[2], "pcr") != 0) {
+        return fore_reference_add_rule(ref, scope, words[1], words + 2, error);
+    }
+    if (scope == FORE_SCOPE_PROFILE || g_strv_length(words) != 5) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
                     "want 'node ID pcr sha256:N HEX' or 'vm UUID pcr sha256:N HEX'");
         return false;
@@ -162,7 +243,7 @@ static bool parse_value_line(ForeReference *ref, char **words, GError **error)
                     "'%.70s' is no SHA-256 value of 64 hex digits", words[4]);
         return false;
     }
-    return fore_reference_add(ref, subject, words[1], (unsigned)pcr, digest, error);
+    return fore_reference_add(ref, (ForeSubject)scope, words[1], (unsigned)pcr, digest, error);
 }
 
 /* The first two lines that count are the format and the version. */
@@ -275,11 +356,16 @@ char *fore_reference_format(const ForeReference *ref)
         g_string_append_printf(out, "%s %s pcr sha256:%u %s\n", fore_subject_names[e->subject],
                                e->id, e->pcr, hex);
     }
+    for (GTreeNode *node = g_tree_node_first(ref->rules); node != NULL;
+         node = g_tree_node_next(node)) {
+        g_string_append_printf(out, "%s\n", (const char *)g_tree_node_key(node));
+    }
     return g_string_free(out, FALSE);
 }
 
-/* --- signed form: {"foresee-reference":1,"version":N,"nodes":{ID:{"7":[HEX,...]}},"vms":{...}} ---
- */
+/* --- signed form ---
+ * {"foresee-reference":1,"version":N,"nodes":{ID:{"7":[HEX,...]}},"vms":{...},"rules":[LINE,...]},
+ * "rules" being absent when there is none */
 
 static json_t *child(json_t *parent, const char *key, json_t *made(void))
 {
@@ -305,6 +391,10 @@ static json_t *to_json(const ForeReference *ref)
         json_t *subject = child(group, e->id, json_object);
 
         json_array_append_new(child(subject, pcr, json_array), json_string(hex));
+    }
+    for (GTreeNode *node = g_tree_node_first(ref->rules); node != NULL;
+         node = g_tree_node_next(node)) {
+        json_array_append_new(child(doc, "rules", json_array), json_string(g_tree_node_key(node)));
     }
     return doc;
 }
@@ -372,6 +462,33 @@ static bool add_group(ForeReference *ref, ForeSubject subject, json_t *group, GE
     return true;
 }
 
+/* Signed lines go through the same parser as the text. */
+static bool add_rules(ForeReference *ref, const json_t *doc, GError **error)
+{
+    json_t *rules;
+
+    if (json_object_get(doc, "rules") == NULL) {
+        return true;
+    }
+    if (!fore_json_get_array(doc, "rules", FORE_REFERENCE_MAX_ENTRIES, &rules, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(rules); i++) {
+        const char *line = json_string_value(json_array_get(rules, i));
+        g_auto(GStrv) words = line != NULL ? split_words(line) : NULL;
+
+        if (words == NULL || g_strv_length(words) < 3 || strcmp(words[2], "pcr") == 0) {
+            g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "rule %zu is no rule", i);
+            return false;
+        }
+        if (!parse_value_line(ref, words, error)) {
+            g_prefix_error(error, "rule '%.100s': ", line);
+            return false;
+        }
+    }
+    return true;
+}
+
 ForeReference *fore_reference_verify(const char *jws, EVP_PKEY *key, GError **error)
 {
     g_autoptr(json_t) doc = NULL;
@@ -399,6 +516,9 @@ ForeReference *fore_reference_verify(const char *jws, EVP_PKEY *key, GError **er
             return NULL;
         }
     }
+    if (!add_rules(ref, doc, error)) {
+        return NULL;
+    }
     return g_steal_pointer(&ref);
 }
 
@@ -411,7 +531,7 @@ uint64_t fore_reference_version(const ForeReference *ref)
 
 size_t fore_reference_size(const ForeReference *ref)
 {
-    return ref->entries->len;
+    return ref->entries->len + (size_t)g_tree_nnodes(ref->rules);
 }
 
 /* First entry of a subject; NULL when it has none.  Its entries lie together. */

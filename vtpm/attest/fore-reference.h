@@ -9,7 +9,11 @@
  *     node hv1 pcr sha256:7 65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e614eb3068
  *     vm 6b9f... pcr sha256:0 ...
  *
- * Several lines for one PCR are alternatives.  What is not listed is not accepted.
+ * Several lines for one PCR are alternatives.  What is not listed is not accepted.  Beside values
+ * there are rules (fore-rule.h), for a subject or for a profile that subjects share:
+ *
+ *     profile debian ima file sha256:HEX /usr/bin/true
+ *     vm 6b9f... profile debian
  */
 #include <glib.h>
 #include <openssl/evp.h>
@@ -22,6 +26,15 @@
 
 typedef enum { FORE_SUBJECT_NODE, FORE_SUBJECT_VM, FORE_SUBJECT_N } ForeSubject;
 extern const char *const fore_subject_names[FORE_SUBJECT_N]; /* "node", "vm" */
+
+/* Whose rules; the first two are the subjects. */
+typedef enum {
+    FORE_SCOPE_NODE,
+    FORE_SCOPE_VM,
+    FORE_SCOPE_PROFILE,
+    FORE_SCOPE_N
+} ForeReferenceScope;
+extern const char *const fore_reference_scope_names[FORE_SCOPE_N]; /* "node", "vm", "profile" */
 
 typedef struct ForeReference ForeReference;
 
@@ -37,6 +50,22 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeReference, fore_reference_free)
  */
 bool fore_reference_add(ForeReference *ref, ForeSubject subject, const char *id, unsigned pcr,
                         const uint8_t digest[32], GError **error);
+
+/**
+ * fore_reference_add_rule: one more rule
+ * @words: NULL-terminated, without scope and id; checked by fore_rule_check()
+ * Errors: as there, and FORE_ERROR_EXISTS, FORE_ERROR_LIMIT
+ */
+bool fore_reference_add_rule(ForeReference *ref, ForeReferenceScope scope, const char *id,
+                             char *const *words, GError **error);
+/** ForeReferenceRule: @words as above; false ends the walk */
+typedef bool (*ForeReferenceRule)(ForeReferenceScope scope, const char *id, char *const *words,
+                                  gpointer data);
+/** fore_reference_each_rule: in canonical order; false when @each ended it */
+bool fore_reference_each_rule(const ForeReference *ref, ForeReferenceRule each, gpointer data);
+typedef void (*ForeReferenceValue)(ForeSubject subject, const char *id, unsigned pcr,
+                                   const uint8_t digest[32], gpointer data);
+void fore_reference_each_value(const ForeReference *ref, ForeReferenceValue each, gpointer data);
 
 /**
  * fore_reference_parse: the text form; empty lines and lines that begin with '#' are skipped
@@ -57,7 +86,7 @@ char *fore_reference_sign(const ForeReference *ref, EVP_PKEY *key, GError **erro
 ForeReference *fore_reference_verify(const char *jws, EVP_PKEY *key, GError **error);
 
 uint64_t fore_reference_version(const ForeReference *ref);
-size_t fore_reference_size(const ForeReference *ref); /* lines with values */
+size_t fore_reference_size(const ForeReference *ref); /* lines with values or rules */
 /** fore_reference_mask: bit n = PCR n of that subject is listed; 0 when unknown or @ref is NULL */
 uint32_t fore_reference_mask(const ForeReference *ref, ForeSubject subject, const char *id);
 

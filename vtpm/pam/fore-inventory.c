@@ -24,6 +24,7 @@ struct ForeInventory {
     guint8 key[FORE_INVENTORY_KEY_SIZE];
     GHashTable *records; /* id (in the record) -> ForeRecord */
     char *reference;
+    GTree *revoked; /* hex */
     ForeAudit *audit;
     ForeAuditHead saved_head; /* what the file on disk says */
     bool stuck;               /* disk and memory may differ: refuse until a restart */
@@ -38,6 +39,7 @@ ForeRecord *fore_record_new(ForeSubject subject, const char *id)
     record->subject = subject;
     g_strlcpy(record->id, id, sizeof(record->id));
     g_strlcpy(record->name, id, sizeof(record->name));
+    record->ima_state = fore_ima_state_new();
     return record;
 }
 
@@ -53,6 +55,7 @@ void fore_record_free(ForeRecord *record)
     g_clear_pointer(&record->ak_public, g_bytes_unref);
     g_clear_pointer(&record->ak_name, g_bytes_unref);
     g_free(record->ak_name_hex);
+    fore_ima_state_free(record->ima_state);
     g_free(record);
 }
 
@@ -178,17 +181,21 @@ static ForeRecord *record_from_json(const json_t *json, GError **error)
 static char *to_text(const ForeInventory *inv, const ForeAuditHead *head)
 {
     g_autoptr(json_t) doc = NULL;
-    json_t *records = json_array();
+    json_t *records = json_array(), *revoked = json_array();
     GHashTableIter iter;
     gpointer value;
 
+    for (GTreeNode *node = g_tree_node_first(inv->revoked); node != NULL;
+         node = g_tree_node_next(node)) {
+        json_array_append_new(revoked, json_string(g_tree_node_key(node)));
+    }
     g_hash_table_iter_init(&iter, inv->records);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         json_array_append_new(records, record_to_json(value));
     }
-    doc = json_pack("{s:i, s:{s:I, s:s}, s:s?, s:o}", "format", FORMAT, "audit", "lines",
+    doc = json_pack("{s:i, s:{s:I, s:s}, s:s?, s:o, s:o}", "format", FORMAT, "audit", "lines",
                     (json_int_t)head->lines, "hash", head->hash, "reference", inv->reference,
-                    "records", records);
+                    "records", records, "revoked", revoked);
     return fore_json_dump_line(doc);
 }
 
@@ -231,6 +238,23 @@ static bool records_from_json(ForeInventory *inv, const json_t *doc, GError **er
     return true;
 }
 
+static bool revoked_from_json(ForeInventory *inv, const json_t *doc, GError **error)
+{
+    json_t *revoked;
+
+    if (!fore_json_get_array(doc, "revoked", FORE_INVENTORY_MAX, &revoked, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(revoked); i++) {
+        const char *key = json_string_value(json_array_get(revoked, i));
+
+        if (key != NULL) {
+            g_tree_insert(inv->revoked, g_strdup(key), NULL);
+        }
+    }
+    return true;
+}
+
 static bool from_text(ForeInventory *inv, const char *text, GError **error)
 {
     static const ForeJsonLimits limits = {FORE_INVENTORY_FILE_MAX, 8, 1u << 20, 1u << 20};
@@ -248,7 +272,7 @@ static bool from_text(ForeInventory *inv, const char *text, GError **error)
     inv->saved_head.lines = (uint64_t)lines;
     g_strlcpy(inv->saved_head.hash, hash, sizeof(inv->saved_head.hash));
     inv->reference = g_strdup(json_string_value(json_object_get(doc, "reference")));
-    return records_from_json(inv, doc, error);
+    return records_from_json(inv, doc, error) && revoked_from_json(inv, doc, error);
 }
 
 static bool read_file(ForeInventory *inv, GError **error)
@@ -281,11 +305,17 @@ void fore_inventory_close(ForeInventory *inv)
     }
     OPENSSL_cleanse(inv->key, sizeof(inv->key));
     g_hash_table_unref(inv->records);
+    g_tree_unref(inv->revoked);
     fore_audit_close(inv->audit);
     g_free(inv->path);
     g_free(inv->audit_path);
     g_free(inv->reference);
     g_free(inv);
+}
+
+static gint compare_text(gconstpointer a, gconstpointer b, gpointer data)
+{
+    return strcmp(a, b);
 }
 
 /* Everything but the audit log. */
@@ -298,6 +328,7 @@ static ForeInventory *load(const char *dir, const char *tcti, bool may_create, G
     inv->audit_path = g_build_filename(dir, "audit.log", NULL);
     inv->records =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)fore_record_free);
+    inv->revoked = g_tree_new_full(compare_text, NULL, g_free, NULL);
     exists = g_file_test(inv->path, G_FILE_TEST_EXISTS);
     if (!fore_inventory_key(dir, tcti, may_create && !exists, inv->key, error) ||
         (exists && !read_file(inv, error))) {
@@ -426,6 +457,46 @@ bool fore_inventory_remove(ForeInventory *inv, const char *id, const ForeChange 
     }
     fore_record_free(record);
     return true;
+}
+
+/* --- revocation --- */
+
+bool fore_inventory_revoke(ForeInventory *inv, const char *key, const ForeChange *change,
+                           GError **error)
+{
+    if (g_tree_lookup_node(inv->revoked, key) != NULL) {
+        return true;
+    }
+    if (g_tree_nnodes(inv->revoked) >= FORE_INVENTORY_MAX) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_LIMIT, "%d keys are revoked already",
+                    FORE_INVENTORY_MAX);
+        return false;
+    }
+    g_tree_insert(inv->revoked, g_strdup(key), NULL);
+    if (!fore_inventory_save(inv, change, error)) {
+        g_tree_remove(inv->revoked, key);
+        return false;
+    }
+    return true;
+}
+
+bool fore_inventory_is_revoked(const ForeInventory *inv, const ForeRecord *record)
+{
+    g_autofree char *ek = g_compute_checksum_for_bytes(G_CHECKSUM_SHA256, record->ek_public);
+
+    return g_tree_lookup_node(inv->revoked, record->ak_name_hex) != NULL ||
+           g_tree_lookup_node(inv->revoked, ek) != NULL;
+}
+
+GPtrArray *fore_inventory_revoked(const ForeInventory *inv)
+{
+    GPtrArray *keys = g_ptr_array_new();
+
+    for (GTreeNode *node = g_tree_node_first(inv->revoked); node != NULL;
+         node = g_tree_node_next(node)) {
+        g_ptr_array_add(keys, g_tree_node_key(node));
+    }
+    return keys;
 }
 
 bool fore_inventory_set_reference(ForeInventory *inv, const char *jws, const ForeChange *change,

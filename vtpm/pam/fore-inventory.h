@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vtpm/attest/fore-imalog.h"
 #include "vtpm/attest/fore-pathway.h"
 
 #define FORE_INVENTORY_MAX 4096 /* records */
@@ -36,7 +37,8 @@ typedef struct {
     uint64_t seq;       /* VM: number of the last grant, or the SEA's counter at enrolment */
     char sticky[FORE_REASON_MAX + 1]; /* first reason of a failure that nobody released; "" none */
 
-    /* not on disk: of the last run, for people */
+    /* not on disk: of the last runs */
+    ForeImaState *ima_state; /* how far the IMA list of this boot was judged */
     ForeVerdict verdict;
     char reason[FORE_REASON_MAX + 1];
     bool proved; /* @pcrs of @pcr_mask were proved at @proved_us (monotonic) */
@@ -84,6 +86,14 @@ bool fore_inventory_remove(ForeInventory *inv, const char *id, const ForeChange 
 /** fore_inventory_save: after the caller changed records; @change NULL: nothing worth an audit
  * line. On failure the caller puts its fields back. */
 bool fore_inventory_save(ForeInventory *inv, const ForeChange *change, GError **error);
+
+/** fore_inventory_revoke: @key, an AK name or an EK's SHA-256 in hex, is never taken again */
+bool fore_inventory_revoke(ForeInventory *inv, const char *key, const ForeChange *change,
+                           GError **error);
+/** fore_inventory_is_revoked: its AK's name or its EK is on the list */
+bool fore_inventory_is_revoked(const ForeInventory *inv, const ForeRecord *record);
+/** fore_inventory_revoked: the list, sorted (transfer container) */
+GPtrArray *fore_inventory_revoked(const ForeInventory *inv);
 
 const char *fore_inventory_reference(const ForeInventory *inv); /* JWS, or NULL */
 bool fore_inventory_set_reference(ForeInventory *inv, const char *jws, const ForeChange *change,

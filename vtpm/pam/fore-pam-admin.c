@@ -257,11 +257,23 @@ static bool is_newer(const ForeReference *old, const ForeReference *fresh, GErro
     return false;
 }
 
+/* What was judged by other rules proves nothing under these: lists are read from their beginning.
+ */
+static void judge_anew(ForePam *pam)
+{
+    g_autoptr(GPtrArray) records = fore_inventory_records(pam->inventory);
+
+    for (guint i = 0; i < records->len; i++) {
+        fore_ima_state_reset(((ForeRecord *)records->pdata[i])->ima_state);
+    }
+}
+
 void fore_pam_set_reference(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
 {
     GError *error = NULL;
     const char *jws;
     g_autoptr(ForeReference) fresh = NULL;
+    g_autoptr(ForeRules) rules = NULL;
     g_autofree char *detail = NULL;
     ForeChange change = {.what = "set-reference", .id = "", .peer = peer->pin};
 
@@ -275,7 +287,8 @@ void fore_pam_set_reference(ForePam *pam, const ForePamPeer *peer, ForeCall *cal
         return;
     }
     fresh = fore_reference_verify(jws, pam->policy_key, &error);
-    if (fresh == NULL) {
+    rules = fresh != NULL ? fore_rules_compile(fresh, &error) : NULL;
+    if (rules == NULL) {
         fore_pam_fail_with(call, error);
         return;
     }
@@ -292,6 +305,9 @@ void fore_pam_set_reference(ForePam *pam, const ForePamPeer *peer, ForeCall *cal
     }
     fore_reference_free(pam->reference);
     pam->reference = g_steal_pointer(&fresh);
+    fore_rules_free(pam->rules);
+    pam->rules = g_steal_pointer(&rules);
+    judge_anew(pam);
     fore_call_return(
         call, json_pack("{s:I}", "version", (json_int_t)fore_reference_version(pam->reference)));
 }
@@ -414,4 +430,33 @@ void fore_pam_assign(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
         return;
     }
     fore_call_return(call, NULL);
+}
+
+/* --- revoke --- */
+
+/* The keys of a node or VM, for ever: forgetting it does not bring them back. */
+void fore_pam_revoke(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
+{
+    GError *error = NULL;
+    const ForeRecord *record = find_for(pam, call, &error);
+    ForeChange change = {.what = "revoked", .peer = peer->pin};
+    g_autofree char *ek = NULL;
+
+    if (record == NULL) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    ek = g_compute_checksum_for_bytes(G_CHECKSUM_SHA256, record->ek_public);
+    change.id = record->id;
+    change.detail = ek;
+    if (!fore_inventory_revoke(pam->inventory, ek, &change, &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    change.detail = record->ak_name_hex;
+    if (!fore_inventory_revoke(pam->inventory, record->ak_name_hex, &change, &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    fore_call_return(call, json_pack("{s:s, s:s}", "ek", ek, "ak-name", record->ak_name_hex));
 }

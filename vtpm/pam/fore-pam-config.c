@@ -31,6 +31,11 @@ static const char *const known_keys[] = {
     "vm-pcrs",
     "node-pcrs",
     "allow-software-tpm",
+    "signing-key",
+    "next-signing-key",
+    "pkcs11-module",
+    "insecure-software-key",
+    "snp-ca",
     "require-crl",
     NULL,
 };
@@ -49,6 +54,10 @@ void fore_pam_config_free(ForePamConfig *config)
     g_free(config->vtpm_ca);
     g_free(config->policy_key);
     g_free(config->tcti);
+    g_free(config->signing_key);
+    g_free(config->next_signing_key);
+    g_free(config->pkcs11_module);
+    g_free(config->snp_ca);
     g_free(config);
 }
 
@@ -64,6 +73,23 @@ static bool pins_are_apart(const ForePamConfig *config, GError **error)
     return true;
 }
 
+/* Where the key lives must be said: a key that anybody can copy is nobody's silent default. */
+static bool settle_key(ForePamConfig *config, GError **error)
+{
+    if (config->signing_key == NULL && config->insecure_software_key) {
+        config->signing_key = g_strdup("file");
+    }
+    if (config->signing_key == NULL) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "signing-key is missing: want pkcs11:..., tpm, or insecure-software-key = true "
+                    "for a key in a file");
+        return false;
+    }
+    return g_strcmp0(config->signing_key, config->next_signing_key) != 0 ||
+           fore_keyfile_refuse(error, "next-signing-key", config->next_signing_key,
+                               "another key than signing-key");
+}
+
 static bool fill(ForePamConfig *config, const ForeKeyfile *file, GError **error)
 {
     config->listen = fore_keyfile_text(file, "listen");
@@ -73,6 +99,10 @@ static bool fill(ForePamConfig *config, const ForeKeyfile *file, GError **error)
     config->vtpm_ca = fore_keyfile_text(file, "vtpm-ca");
     config->policy_key = fore_keyfile_text(file, "policy-key");
     config->tcti = fore_keyfile_text(file, "tcti");
+    config->snp_ca = fore_keyfile_text(file, "snp-ca");
+    config->signing_key = fore_keyfile_text(file, "signing-key");
+    config->next_signing_key = fore_keyfile_text(file, "next-signing-key");
+    config->pkcs11_module = fore_keyfile_text(file, "pkcs11-module");
     if (config->name == NULL) {
         config->name = g_strdup("foresee-pam");
     }
@@ -95,7 +125,11 @@ static bool fill(ForePamConfig *config, const ForeKeyfile *file, GError **error)
            fore_keyfile_pcrs(file, "vm-pcrs", DEFAULT_VM_PCRS, &config->vm_pcr_mask, error) &&
            fore_keyfile_pcrs(file, "node-pcrs", DEFAULT_NODE_PCRS, &config->node_pcr_mask, error) &&
            fore_keyfile_bool(file, "require-crl", true, &config->require_crl, error) &&
-           fore_keyfile_bool(file, "allow-software-tpm", false, &config->allow_software_tpm, error);
+           fore_keyfile_bool(file, "allow-software-tpm", false, &config->allow_software_tpm,
+                             error) &&
+           fore_keyfile_bool(file, "insecure-software-key", false, &config->insecure_software_key,
+                             error) &&
+           settle_key(config, error);
 }
 
 ForePamConfig *fore_pam_config_parse(const char *text, size_t size, GError **error)

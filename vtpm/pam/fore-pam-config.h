@@ -18,12 +18,17 @@ typedef struct {
     char *vtpm_ca;        /* PEM bundle that vouches for vTPMs; NULL: no VM can be enrolled */
     char *policy_key;     /* PEM public key of reference values; NULL: none can be set */
     char *tcti;           /* TPM that seals the inventory key; NULL: key file */
-    unsigned grant_lifetime_s;           /* 5..3600 */
-    unsigned deadline_ms;                /* 100..60000: for the answers of the pathway's nodes */
-    unsigned session_ms;                 /* 1000..60000: from begin to finish */
-    unsigned max_sessions;               /* 1..64 open at once for one peer */
-    unsigned max_per_second;             /* 1..10000 commands of one key */
-    unsigned max_enrolments;             /* 1..10000 enrolments of one key a minute */
+    char *signing_key;    /* "pkcs11:...", "tpm[:NAME]", "file[:NAME]"; see fore-key.h */
+    char *next_signing_key;     /* the key to come, or NULL */
+    char *pkcs11_module;        /* shared object of the token, or NULL */
+    bool insecure_software_key; /* "file" may be */
+    char *snp_ca;               /* PEM: ARKs (and lists) of confidential guests; NULL: none */
+    unsigned grant_lifetime_s;  /* 5..3600 */
+    unsigned deadline_ms;       /* 100..60000: for the answers of the pathway's nodes */
+    unsigned session_ms;        /* 1000..60000: from begin to finish */
+    unsigned max_sessions;      /* 1..64 open at once for one peer */
+    unsigned max_per_second;    /* 1..10000 commands of one key */
+    unsigned max_enrolments;    /* 1..10000 enrolments of one key a minute */
     uint32_t vm_pcr_mask, node_pcr_mask; /* bit n = PCR n, 0..15 */
     bool require_crl;        /* every issuer of an EK certificate needs a current list */
     bool allow_software_tpm; /* nodes may answer with a software TPM: tests and demos */

@@ -108,6 +108,11 @@ static bool identity_is_free(ForePam *pam, const ForeRecord *fresh, GError **err
             fresh->id);
         return false;
     }
+    if (fore_inventory_is_revoked(pam->inventory, fresh)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED, "the keys of '%s' are revoked",
+                    fresh->id);
+        return false;
+    }
     if (owner != NULL && owner != old) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_EXISTS,
                     "this TPM is enrolled as '%s' already; '%s' would be its copy", owner->id,

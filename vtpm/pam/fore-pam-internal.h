@@ -3,12 +3,14 @@
 /* Shared by fore-pam*.c only: the server's state and the command handlers. */
 #include "common/fore-error.h"
 #include "common/fore-wire.h"
+#include "vtpm/attest/fore-rule.h"
 #include "vtpm/host/fore-accept.h"
 #include "vtpm/pam/fore-ask.h"
 #include "vtpm/pam/fore-inventory.h"
 #include "vtpm/pam/fore-pam-judge.h"
 #include "vtpm/pam/fore-pam-limit.h"
 #include "vtpm/pam/fore-pam.h"
+#include "vtpm/pam/fore-signer.h"
 
 #define FORE_SESSION_ID_LEN 32 /* hex characters */
 
@@ -20,6 +22,11 @@ struct ForePam {
     ForeInventory *inventory;
     EVP_PKEY *policy_key;     /* NULL: none configured */
     ForeReference *reference; /* NULL: none set */
+    ForeRules *rules;         /* of it; never NULL */
+    ForeSnpRoots *snp_roots;  /* NULL: none configured */
+    ForeSigner *signer;
+    size_t log_bytes;   /* of all runs */
+    GHashTable *alarms; /* what is wrong now: name -> name */
     ForePamAnchors *anchors;
     int fd;
     ForeAccept acceptor;
@@ -58,6 +65,7 @@ void fore_pam_enroll_done(ForePam *pam);
 
 /* fore-pam-run.c */
 void fore_pam_begin(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
+void fore_pam_evidence_log(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_finish(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_run_init(ForePam *pam);
 void fore_pam_run_done(ForePam *pam);
@@ -68,6 +76,7 @@ void fore_pam_learn(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_set_reference(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_release(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_forget(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
+void fore_pam_revoke(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_assign(ForePam *pam, const ForePamPeer *peer, ForeCall *call);
 void fore_pam_admin_init(ForePam *pam);
 void fore_pam_admin_done(ForePam *pam);
@@ -81,6 +90,10 @@ void fore_pam_fail_with(ForeCall *call, GError *error);
 bool fore_pam_random(void *ret, size_t size, GError **error);
 /** fore_pam_session_id: 32 fresh hex characters */
 bool fore_pam_session_id(char ret[FORE_SESSION_ID_LEN + 1], GError **error);
+/** fore_pam_alarm: @what (stable name) is wrong: log, audit log, and an ALARM event to every peer;
+ *  once until fore_pam_calm() */
+void fore_pam_alarm(ForePam *pam, const char *what, const char *why);
+void fore_pam_calm(ForePam *pam, const char *what);
 /** fore_pam_owns: may this peer speak for @vm?  Its own host agent only, see ForeRecord.owner */
 bool fore_pam_owns(const ForePamPeer *peer, const ForeRecord *vm, GError **error);
 /** fore_pam_ask: a question to the attester of @record within the deadline */

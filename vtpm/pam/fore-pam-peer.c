@@ -32,11 +32,13 @@ static const struct {
     {"enroll-vm", BOTH, fore_pam_enroll_vm, FORE_PAM_ENROLMENT},
     {"activate-vm", BOTH, fore_pam_activate_vm, FORE_PAM_COMMAND},
     {"begin", AGENT, fore_pam_begin, FORE_PAM_COMMAND},
+    {"evidence-log", AGENT, fore_pam_evidence_log, FORE_PAM_COMMAND},
     {"finish", AGENT, fore_pam_finish, FORE_PAM_COMMAND},
     {"learn", OPERATOR, fore_pam_learn, FORE_PAM_COMMAND},
     {"set-reference", OPERATOR, fore_pam_set_reference, FORE_PAM_COMMAND},
     {"release", OPERATOR, fore_pam_release, FORE_PAM_COMMAND},
     {"forget", OPERATOR, fore_pam_forget, FORE_PAM_COMMAND},
+    {"revoke", OPERATOR, fore_pam_revoke, FORE_PAM_COMMAND},
     {"assign", OPERATOR, fore_pam_assign, FORE_PAM_COMMAND},
 };
 

@@ -1,64 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How it works.  A run is one question to a whole pathway: begin makes the nonces and asks every
- * attester at once; finish brings the guest's evidence, waits until each attester has answered or
- * is late, and judges all of it.
- *
- *   OPEN       nonces are out, attesters are being asked      leaves by finish, or by expiry
- *   FINISHING  finish was called, some attester still owes    leaves when the last one answered or
- * was late (gone)     judged, expired or dropped; its id never names anything again
+ * How it works.  begin makes the nonces and asks every attester at once; finish brings the guest's
+ * evidence, waits until each attester has answered or is late, and hands over to judge
+ * (fore-pam-run.h lists the states).
  *
  * What must stay true: a run is used once, by the peer that began it.  Clocks are compared with
  * what was known when the run began, because runs overlap and a node may be asked by several at a
- * time.  A failure is on disk before it is told; a grant's number is on disk before the grant
- * leaves.
+ * time.  Lists come in chunks, from attesters by our asking, from the guest by its host agent;
+ * their bytes are counted over all runs.
  */
 #include <string.h>
 
 #include "common/fore-bytes.h"
 #include "vtpm/attest/fore-grant.h"
-#include "vtpm/attest/fore-jws.h"
 #include "vtpm/host/fore-keyfile.h"
-#include "vtpm/pam/fore-pam-internal.h"
+#include "vtpm/pam/fore-pam-run.h"
 
-#define MAX_RUNS    512
-#define SEQ_GAP_MAX 1000 /* a SEA raises its counter by at most 1024 at once */
+#define MAX_RUNS   512
+#define LOG_MAX    (16u << 20)  /* bytes of one list */
+#define LOGS_MAX   (256u << 20) /* bytes of all lists of all runs */
+#define CHUNK_ASK  32768
+#define CHUNK_TAKE (640u << 10) /* bytes that an agent sends at once */
 
-typedef struct ForePamRun ForePamRun;
+typedef ForeRunNode Node;
+typedef ForeRunFinish Finish;
 
-typedef struct {
-    ForePamRun *run;
-    char id[FORE_NAME_MAX + 1];
-    ForeRole role;
-    GBytes *ak_public; /* as enrolled at begin; NULL: not enrolled */
-    GBytes *extra;
-    uint32_t mask;
-    bool has_last;
-    ForeTpmClock last; /* known at begin */
-    ForeAsk *ask;      /* NULL once answered */
-    json_t *evidence;
-    ForeNodeReason absent;
-} Node;
-
-struct ForePamRun {
-    ForePam *pam;
-    char id[FORE_SESSION_ID_LEN + 1];
-    char peer_pin[FORE_PIN_HEX + 1];
-    uint8_t nonce[FORE_NONCE_SIZE]; /* of the guest */
-    Node guest;
-    Node nodes[FORE_PATHWAY_MAX];
-    unsigned n_nodes, waiting;
-    GSource *expiry;
-    ForeCall *finish; /* FINISHING */
-};
-
-/* What finish brought. */
-typedef struct {
-    const json_t *evidence; /* NULL: the guest is silent */
-    const char *channel_pin;
-    bool wants_grant;
-    int64_t vcpus, mem_bytes;
-} Finish;
+const char *const fore_run_log_names[] = {"firmware", "ima"};
+G_STATIC_ASSERT(G_N_ELEMENTS(fore_run_log_names) == FORE_RUN_LOG_N);
 
 static void node_clear(Node *node)
 {
@@ -66,6 +34,12 @@ static void node_clear(Node *node)
     g_clear_pointer(&node->extra, g_bytes_unref);
     g_clear_pointer(&node->ask, fore_ask_free);
     g_clear_pointer(&node->evidence, json_decref);
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        if (node->logs[i].bytes != NULL) {
+            node->run->pam->log_bytes -= node->logs[i].bytes->len;
+            g_clear_pointer(&node->logs[i].bytes, g_byte_array_unref);
+        }
+    }
 }
 
 static void run_free(gpointer data)
@@ -80,6 +54,10 @@ static void run_free(gpointer data)
         node_clear(&run->nodes[i]);
     }
     node_clear(&run->guest);
+    if (run->sign != NULL) {
+        fore_signer_cancel(run->sign);
+    }
+    json_decref(run->answer);
     if (run->finish != NULL) {
         fore_pam_fail(run->finish, FORE_ERROR_CLOSED, "foresee-pam stops");
     }
@@ -106,34 +84,129 @@ static gboolean on_expiry(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void conclude(ForePamRun *run);
+/* --- lists --- */
+
+static bool add_log(ForePam *pam, ForeRunLog *log, GBytes *data)
+{
+    gsize size = g_bytes_get_size(data);
+
+    if (log->bytes == NULL) {
+        log->bytes = g_byte_array_new();
+    }
+    if (log->bytes->len + size > LOG_MAX || pam->log_bytes + size > LOGS_MAX) {
+        return false;
+    }
+    pam->log_bytes += size;
+    g_byte_array_append(log->bytes, g_bytes_get_data(data, NULL), (guint)size);
+    return true;
+}
+
+/* How far each list goes; one that is shorter than what was judged is of another boot: all of it.
+ */
+static bool plan_logs(Node *node)
+{
+    json_t *sizes = NULL;
+
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        ForeRunLog *log = &node->logs[i];
+        int64_t size = 0;
+
+        if (!log->wanted) {
+            continue;
+        }
+        if (!fore_json_get_object(node->evidence, "log-sizes", &sizes, NULL) ||
+            !fore_json_get_int(sizes, fore_run_log_names[i], 0, INT64_MAX, &size, NULL)) {
+            return false;
+        }
+        log->end = (uint64_t)size;
+        log->from = log->from > log->end ? 0 : log->from;
+    }
+    return true;
+}
+
+static bool take_chunk(Node *node, const json_t *ret)
+{
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        ForeRunLog *log = &node->logs[i];
+        uint64_t have = log->from + (log->bytes != NULL ? log->bytes->len : 0);
+        g_autoptr(GBytes) data = NULL;
+        int64_t offset;
+
+        if (!log->wanted || have >= log->end) {
+            continue;
+        }
+        return fore_json_get_int(ret, "offset", 0, INT64_MAX, &offset, NULL) &&
+               (uint64_t)offset == have &&
+               fore_json_get_bytes(ret, "data", CHUNK_ASK, &data, NULL) &&
+               g_bytes_get_size(data) > 0 && add_log(node->run->pam, log, data);
+    }
+    return false;
+}
+
+/* Asks for the next chunk; false when all is there. */
+static bool ask_chunk(Node *node)
+{
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        ForeRunLog *log = &node->logs[i];
+        uint64_t have = log->from + (log->bytes != NULL ? log->bytes->len : 0);
+
+        if (log->wanted && have < log->end) {
+            fore_ask_again(node->ask, "attester-get-log",
+                           json_pack("{s:s, s:I, s:i}", "log", fore_run_log_names[i], "offset",
+                                     (json_int_t)have, "length", CHUNK_ASK));
+            return true;
+        }
+    }
+    return false;
+}
+
+static void node_done(Node *node)
+{
+    ForePamRun *run = node->run;
+
+    g_clear_pointer(&node->ask, fore_ask_free);
+    run->waiting--;
+    if (run->waiting == 0 && run->finish != NULL) {
+        fore_run_judge(run);
+    }
+}
 
 static void on_node_answer(const json_t *ret, const GError *error, gpointer data)
 {
     Node *node = data;
-    ForePamRun *run = node->run;
+    bool good = ret != NULL;
 
-    if (ret != NULL) {
+    if (good && node->evidence == NULL) {
         node->evidence = json_deep_copy(ret);
-    } else {
-        node->absent = fore_pam_absence(error);
-        g_message("node '%s' gave no evidence: %s", node->id, error->message);
+        good = plan_logs(node);
+    } else if (good) {
+        good = take_chunk(node, ret);
     }
-    g_clear_pointer(&node->ask, fore_ask_free);
-    run->waiting--;
-    if (run->waiting == 0 && run->finish != NULL) {
-        conclude(run);
+    if (good && ask_chunk(node)) {
+        return;
     }
+    if (!good) {
+        node->absent = error != NULL ? fore_pam_absence(error) : FORE_NODE_MALFORMED;
+        g_clear_pointer(&node->evidence, json_decref);
+        g_message("node '%s' gave no evidence: %s", node->id,
+                  error != NULL ? error->message : "malformed answer");
+    }
+    node_done(node);
 }
 
 static void remember(Node *node, ForePamRun *run, const ForeRecord *record, uint32_t mask)
 {
+    const ForeSubjectRules *rules = fore_rules_of(run->pam->rules, record->subject, record->id);
+
     node->run = run;
     node->role = record->role;
     node->mask = mask;
     node->ak_public = g_bytes_ref(record->ak_public);
     node->has_last = record->has_clock;
     node->last = record->clock;
+    node->logs[FORE_RUN_FIRMWARE].wanted = rules->wants_firmware;
+    node->logs[FORE_RUN_IMA].wanted = rules->wants_ima;
+    node->logs[FORE_RUN_IMA].from = fore_ima_state_offset(record->ima_state);
 }
 
 static void ask_node(ForePamRun *run, Node *node, const uint8_t *run_nonce, uint64_t epoch,
@@ -178,6 +251,24 @@ static bool may_begin(ForePam *pam, const char *pin, GError **error)
         return false;
     }
     return true;
+}
+
+/* From where the PAM wants which of the guest's lists; NULL: none. */
+static json_t *wanted_logs(const Node *guest)
+{
+    json_t *wanted = json_object();
+
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        if (guest->logs[i].wanted) {
+            json_object_set_new(wanted, fore_run_log_names[i],
+                                json_integer((json_int_t)guest->logs[i].from));
+        }
+    }
+    if (json_object_size(wanted) == 0) {
+        json_decref(wanted);
+        return NULL;
+    }
+    return wanted;
 }
 
 static void start_expiry(ForePamRun *run)
@@ -243,166 +334,14 @@ void fore_pam_begin(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
     }
     g_hash_table_insert(pam->runs, run->id, run);
     nonce = fore_b64_encode(run->nonce, sizeof(run->nonce));
-    fore_call_return(call, json_pack("{s:s, s:s, s:I}", "session", run->id, "nonce", nonce,
-                                     "pcr-mask", (json_int_t)run->guest.mask));
+    fore_call_return(call, json_pack("{s:s, s:s, s:I, s:o*}", "session", run->id, "nonce", nonce,
+                                     "pcr-mask", (json_int_t)run->guest.mask, "logs",
+                                     wanted_logs(&run->guest)));
 }
 
-/* --- judging --- */
+/* --- finish --- */
 
-static void judge_node(ForePamRun *run, const Node *node, const json_t *evidence, GBytes *extra,
-                       const char *channel_pin, ForeNodeResult *ret)
-{
-    const ForeRecord *record = fore_inventory_find(run->pam->inventory, node->id);
-    /* forgotten, or enrolled anew with other keys, while the run was open */
-    bool same = record != NULL && node->ak_public != NULL &&
-                g_bytes_equal(record->ak_public, node->ak_public);
-    ForeNodeExpect expect = {
-        .id = node->id,
-        .role = node->role,
-        .ak_public = same ? node->ak_public : NULL,
-        .extra = extra,
-        .pcr_mask = node->mask,
-        .last = node->has_last ? &node->last : NULL,
-        .reference = run->pam->reference,
-        .channel_pin = channel_pin,
-        /* a vTPM is software by nature; its host answers for it */
-        .allow_software_tpm = node->role == FORE_ROLE_GUEST || run->pam->config->allow_software_tpm,
-        .absent = node->absent,
-        .sticky = same && record->sticky[0] != '\0' ? record->sticky : NULL,
-    };
-
-    fore_pathway_judge(&expect, evidence, ret);
-}
-
-/* The SEA's counter must be within reach of what was issued: a far one would lock the VM out of
- * grants. */
-static void judge_sequence(const Finish *finish, const ForeRecord *vm, ForeNodeResult *ret,
-                           uint64_t *ret_seq)
-{
-    int64_t seq;
-
-    if (!ret->quoted) {
-        return;
-    }
-    if (!fore_json_get_int(finish->evidence, "seq", 0, INT64_MAX / 2, &seq, NULL)) {
-        fore_node_result_add(ret, FORE_VERDICT_NONE, fore_node_reason_name(FORE_NODE_MALFORMED));
-    } else if ((uint64_t)seq > vm->seq + SEQ_GAP_MAX) {
-        fore_node_result_add(ret, FORE_VERDICT_NONE, fore_node_reason_name(FORE_NODE_SEQUENCE));
-    } else {
-        *ret_seq = (uint64_t)seq;
-    }
-}
-
-static void judge_guest(ForePamRun *run, const Finish *finish, ForeNodeResult *ret,
-                        uint64_t *ret_seq)
-{
-    const ForeRecord *vm = fore_inventory_find(run->pam->inventory, run->guest.id);
-    g_autoptr(GBytes) extra =
-        fore_pathway_guest_extra(run->nonce, run->guest.id, finish->channel_pin);
-
-    judge_node(run, &run->guest, finish->evidence, extra, finish->channel_pin, ret);
-    if (vm != NULL) {
-        judge_sequence(finish, vm, ret, ret_seq);
-    }
-}
-
-/* Keeps what was found.  A failure that cannot be written still holds in memory. */
-static void note_all(ForePam *pam, const ForePamRun *run, const ForeNodeResult *results, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        ForeRecord *record = fore_inventory_find(pam->inventory, results[i].id);
-        uint32_t mask = i < run->n_nodes ? run->nodes[i].mask : run->guest.mask;
-        ForeChange change = {.what = "failed", .id = results[i].id, .peer = run->peer_pin};
-        g_autoptr(GError) error = NULL;
-
-        if (record == NULL || !fore_pam_note(record, &results[i], mask)) {
-            continue;
-        }
-        change.detail = record->sticky;
-        if (!fore_inventory_save(pam->inventory, &change, &error)) {
-            g_warning("cannot record that '%s' failed: %s", record->id, error->message);
-        }
-    }
-}
-
-/* --- what goes out --- */
-
-static json_t *nodes_to_json(const ForeNodeResult *results, size_t n)
-{
-    json_t *nodes = json_array();
-
-    for (size_t i = 0; i < n; i++) {
-        const ForeNodeResult *r = &results[i];
-        json_t *reasons = json_array();
-
-        for (unsigned k = 0; k < r->n_reasons; k++) {
-            g_autofree char *reason = g_strdup_printf(
-                "%s:%s", r->role == FORE_ROLE_GUEST ? "guest" : r->id, r->reasons[k]);
-            json_array_append_new(reasons, json_string(reason));
-        }
-        json_array_append_new(nodes, json_pack("{s:s, s:s, s:s, s:b, s:o}", "id", r->id, "role",
-                                               fore_role_names[r->role], "verdict",
-                                               fore_verdict_names[r->verdict], "software-tpm",
-                                               r->software_tpm, "reasons", reasons));
-    }
-    return nodes;
-}
-
-static char *make_ear(ForePamRun *run, const ForeNodeResult *results, size_t n, int64_t now_s,
-                      int64_t expires_s, GError **error)
-{
-    ForePam *pam = run->pam;
-    g_autofree char *policy = pam->reference != NULL
-                                  ? g_strdup_printf("foresee-reference:%" G_GUINT64_FORMAT,
-                                                    fore_reference_version(pam->reference))
-                                  : g_strdup("none");
-    ForeEarInput input = {
-        .verifier = pam->config->name,
-        .vm_uuid = run->guest.id,
-        .policy_id = policy,
-        .nonce = run->nonce,
-        .issued_s = now_s,
-        .expires_s = expires_s,
-    };
-    g_autoptr(json_t) claims = fore_pathway_ear(&input, results, n);
-
-    return fore_jws_sign("JWT", claims, fore_identity_key(pam->keys->signing), error);
-}
-
-static char *make_grant(ForePamRun *run, const Finish *finish, ForeRecord *vm, uint64_t sea_seq,
-                        const ForeNodeResult *results, size_t n, int64_t now_s, int64_t expires_s,
-                        GError **error)
-{
-    ForePam *pam = run->pam;
-    ForeGrant grant = {.vcpus = (unsigned)finish->vcpus, .mem_bytes = (uint64_t)finish->mem_bytes};
-    uint64_t before = vm->seq;
-    g_autofree char *id = g_uuid_string_random();
-    g_autofree char *detail = NULL;
-    ForeChange change = {.what = "grant", .id = vm->id, .peer = run->peer_pin};
-
-    vm->seq = MAX(vm->seq, sea_seq) + 1;
-    grant.seq = vm->seq;
-    grant.issued_s = now_s;
-    grant.expires_s = expires_s;
-    g_strlcpy(grant.vm_uuid, vm->id, sizeof(grant.vm_uuid));
-    g_strlcpy(grant.ak_name, vm->ak_name_hex, sizeof(grant.ak_name));
-    g_strlcpy(grant.id, id, sizeof(grant.id));
-    fore_pathway_evidence(results, n, grant.evidence);
-    for (unsigned i = 0; i < run->n_nodes; i++) {
-        g_strlcpy(grant.nodes[grant.n_nodes++], run->nodes[i].id, sizeof(grant.nodes[0]));
-    }
-    detail = g_strdup_printf("seq %" G_GUINT64_FORMAT " vcpus %u memory %" G_GUINT64_FORMAT
-                             " evidence %s",
-                             grant.seq, grant.vcpus, grant.mem_bytes, grant.evidence);
-    change.detail = detail;
-    if (!fore_inventory_save(pam->inventory, &change, error)) {
-        vm->seq = before;
-        return NULL;
-    }
-    return fore_grant_sign(&grant, fore_identity_key(pam->keys->signing), error);
-}
-
-static bool read_finish(const json_t *arguments, Finish *ret, GError **error)
+bool fore_run_read_finish(const json_t *arguments, Finish *ret, GError **error)
 {
     const json_t *evidence = json_object_get(arguments, "evidence");
 
@@ -424,56 +363,10 @@ static bool read_finish(const json_t *arguments, Finish *ret, GError **error)
                               &ret->mem_bytes, error));
 }
 
-/* Judges, keeps, signs; NULL with @error when the answer could not be made. */
-static json_t *judge_run(ForePamRun *run, const Finish *finish, GError **error)
-{
-    ForePam *pam = run->pam;
-    ForeNodeResult results[FORE_PATHWAY_MAX + 1];
-    size_t n = run->n_nodes + 1;
-    uint64_t sea_seq = 0;
-    int64_t now_s = g_get_real_time() / G_USEC_PER_SEC;
-    int64_t expires_s = now_s + pam->config->grant_lifetime_s;
-    ForeRecord *vm;
-    ForeVerdict verdict;
-    g_autofree char *ear = NULL;
-    g_autofree char *grant = NULL;
-
-    for (unsigned i = 0; i < run->n_nodes; i++) {
-        judge_node(run, &run->nodes[i], run->nodes[i].evidence, run->nodes[i].extra, NULL,
-                   &results[i]);
-    }
-    judge_guest(run, finish, &results[run->n_nodes], &sea_seq);
-    note_all(pam, run, results, n);
-    verdict = fore_pathway_verdict(results, n);
-    vm = fore_inventory_find(pam->inventory, run->guest.id);
-    if (verdict == FORE_VERDICT_AFFIRMING && finish->wants_grant) {
-        grant = make_grant(run, finish, vm, sea_seq, results, n, now_s, expires_s, error);
-        if (grant == NULL) {
-            return NULL;
-        }
-    }
-    ear = make_ear(run, results, n, now_s, expires_s, error);
-    if (ear == NULL) {
-        return NULL;
-    }
-    return json_pack("{s:s, s:o, s:s, s:s*, s:I}", "verdict", fore_verdict_names[verdict], "nodes",
-                     nodes_to_json(results, n), "ear", ear, "grant", grant, "expires",
-                     (json_int_t)expires_s);
-}
-
-/* --- finish --- */
-
-/* Every attester has answered or is late.  Frees @run. */
-static void conclude(ForePamRun *run)
+void fore_run_over(ForePamRun *run, json_t *answer, GError *error)
 {
     ForeCall *call = g_steal_pointer(&run->finish);
-    GError *error = NULL;
-    Finish finish;
-    json_t *answer = NULL;
 
-    if (read_finish(fore_call_arguments(call), &finish, &error)) {
-        answer = judge_run(run, &finish, &error);
-    }
     if (answer != NULL) {
         fore_call_return(call, answer);
     } else {
@@ -483,16 +376,16 @@ static void conclude(ForePamRun *run)
     g_hash_table_remove(run->pam->runs, run->id);
 }
 
-void fore_pam_finish(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
+/* An open run of this peer; answers the call otherwise. */
+static ForePamRun *find_run(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
 {
     GError *error = NULL;
     const char *id;
     ForePamRun *run;
-    Finish finish;
 
     if (!fore_json_get_string(fore_call_arguments(call), "session", &id, &error)) {
         fore_pam_fail_with(call, error);
-        return;
+        return NULL;
     }
     run = g_hash_table_lookup(pam->runs, id);
     if (run == NULL || run->finish != NULL || strcmp(run->peer_pin, peer->pin) != 0) {
@@ -500,9 +393,73 @@ void fore_pam_finish(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
                       "no open session of that name: it was used, has expired after %u ms, or is "
                       "another peer's; begin again",
                       pam->config->session_ms);
+        return NULL;
+    }
+    return run;
+}
+
+static bool read_log(ForePamRun *run, const json_t *arguments, GError **error)
+{
+    g_autoptr(GBytes) data = NULL;
+    ForeRunLog *log = NULL;
+    const char *name;
+    int64_t offset;
+
+    if (!fore_json_get_string(arguments, "log", &name, error) ||
+        !fore_json_get_int(arguments, "offset", 0, LOG_MAX, &offset, error) ||
+        !fore_json_get_bytes(arguments, "data", CHUNK_TAKE, &data, error)) {
+        return false;
+    }
+    for (unsigned i = 0; i < FORE_RUN_LOG_N; i++) {
+        if (strcmp(name, fore_run_log_names[i]) == 0 && run->guest.logs[i].wanted) {
+            log = &run->guest.logs[i];
+        }
+    }
+    if (log == NULL) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "log '%.32s' was not asked for", name);
+        return false;
+    }
+    if (log->bytes == NULL && offset == 0) {
+        log->from = 0; /* another boot than the one that was judged: all of it */
+    }
+    if ((uint64_t)offset != log->from + (log->bytes != NULL ? log->bytes->len : 0)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "offset %" G_GINT64_FORMAT " is not where the %s log goes on", offset, name);
+        return false;
+    }
+    if (!add_log(run->pam, log, data)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_LIMIT,
+                    "more than %u bytes of one list, or %u of all", LOG_MAX, LOGS_MAX);
+        return false;
+    }
+    return true;
+}
+
+void fore_pam_evidence_log(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
+{
+    ForePamRun *run = find_run(pam, peer, call);
+    GError *error = NULL;
+
+    if (run == NULL) {
         return;
     }
-    if (!read_finish(fore_call_arguments(call), &finish, &error)) {
+    if (!read_log(run, fore_call_arguments(call), &error)) {
+        fore_pam_fail_with(call, error);
+        return;
+    }
+    fore_call_return(call, NULL);
+}
+
+void fore_pam_finish(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
+{
+    ForePamRun *run = find_run(pam, peer, call);
+    GError *error = NULL;
+    Finish finish;
+
+    if (run == NULL) {
+        return;
+    }
+    if (!fore_run_read_finish(fore_call_arguments(call), &finish, &error)) {
         g_hash_table_remove(pam->runs, run->id); /* used, even badly */
         fore_pam_fail_with(call, error);
         return;
@@ -511,6 +468,6 @@ void fore_pam_finish(ForePam *pam, const ForePamPeer *peer, ForeCall *call)
     g_clear_pointer(&run->expiry, g_source_unref);
     run->finish = call;
     if (run->waiting == 0) {
-        conclude(run);
+        fore_run_judge(run);
     }
 }

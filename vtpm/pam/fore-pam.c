@@ -86,7 +86,7 @@ uint32_t fore_pam_mask(const ForePam *pam, ForeSubject subject, const char *id)
     uint32_t policy =
         subject == FORE_SUBJECT_VM ? pam->config->vm_pcr_mask : pam->config->node_pcr_mask;
 
-    return policy | fore_reference_mask(pam->reference, subject, id);
+    return policy | fore_rules_of(pam->rules, subject, id)->mask;
 }
 
 ForeNodeReason fore_pam_absence(const GError *error)
@@ -139,19 +139,65 @@ bool fore_pam_note(ForeRecord *record, const ForeNodeResult *result, uint32_t ma
     return failed;
 }
 
+/* --- alarms --- */
+
+void fore_pam_alarm(ForePam *pam, const char *what, const char *why)
+{
+    ForeChange change = {.what = "alarm", .id = what, .peer = "", .detail = why};
+    g_autoptr(GError) error = NULL;
+
+    if (!g_hash_table_add(pam->alarms, g_strdup(what))) {
+        return;
+    }
+    g_critical("ALARM %s: %s", what, why);
+    for (guint i = 0; i < pam->peers->len; i++) {
+        const ForePamPeer *peer = pam->peers->pdata[i];
+
+        if (peer->pin[0] != '\0') {
+            fore_wire_event(peer->wire, "ALARM", json_pack("{s:s, s:s}", "what", what, "why", why));
+        }
+    }
+    if (!fore_inventory_save(pam->inventory, &change, &error)) {
+        g_warning("cannot record the alarm: %s", error->message);
+    }
+}
+
+void fore_pam_calm(ForePam *pam, const char *what)
+{
+    ForeChange change = {.what = "alarm-over", .id = what, .peer = "", .detail = ""};
+
+    if (g_hash_table_remove(pam->alarms, what)) {
+        g_message("alarm %s is over", what);
+        fore_inventory_save(pam->inventory, &change, NULL);
+    }
+}
+
 /* --- start and stop --- */
 
 void fore_pam_keys_done(ForePamKeys *keys)
 {
     g_clear_pointer(&keys->channel, fore_identity_free);
-    g_clear_pointer(&keys->signing, fore_identity_free);
+    g_clear_pointer(&keys->signing, fore_key_free);
+    g_clear_pointer(&keys->next, fore_key_free);
+}
+
+static ForeKey *open_key(const ForePamConfig *config, const char *where, GError **error)
+{
+    ForeKeyConfig key = {
+        .where = where,
+        .state_dir = config->state_dir,
+        .pkcs11_module = config->pkcs11_module,
+        .tcti = config->tcti,
+        .allow_file = config->insecure_software_key,
+    };
+
+    return fore_key_open(&key, error);
 }
 
 bool fore_pam_prepare(const ForePamConfig *config, ForePamKeys *ret, GError **error)
 {
     g_autofree char *channel = g_build_filename(config->state_dir, "channel-key.pem", NULL);
-    g_autofree char *signing = g_build_filename(config->state_dir, "signing-key.pem", NULL);
-    ForePamKeys keys = {NULL, NULL};
+    ForePamKeys keys = {NULL, NULL, NULL};
 
     if (g_mkdir_with_parents(config->state_dir, 0700) != 0) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE, "cannot make '%s': %s",
@@ -159,9 +205,11 @@ bool fore_pam_prepare(const ForePamConfig *config, ForePamKeys *ret, GError **er
         return false;
     }
     keys.channel = fore_identity_load_or_create(channel, config->name, error);
-    keys.signing =
-        keys.channel != NULL ? fore_identity_load_or_create(signing, config->name, error) : NULL;
-    if (keys.signing == NULL) {
+    keys.signing = keys.channel != NULL ? open_key(config, config->signing_key, error) : NULL;
+    if (keys.signing != NULL && config->next_signing_key != NULL) {
+        keys.next = open_key(config, config->next_signing_key, error);
+    }
+    if (keys.signing == NULL || (config->next_signing_key != NULL && keys.next == NULL)) {
         fore_pam_keys_done(&keys);
         return false;
     }
@@ -200,15 +248,37 @@ static bool load_reference(ForePam *pam, GError **error)
         }
     }
     if (jws == NULL || pam->policy_key == NULL) {
+        pam->rules = fore_rules_compile(NULL, error);
         return true;
     }
     pam->reference = fore_reference_verify(jws, pam->policy_key, error);
-    if (pam->reference == NULL) {
+    pam->rules = pam->reference != NULL ? fore_rules_compile(pam->reference, error) : NULL;
+    if (pam->rules == NULL) {
         g_prefix_error(
             error, "stored reference values do not fit policy-key '%s': ", pam->config->policy_key);
         return false;
     }
     return true;
+}
+
+static bool load_snp_roots(ForePam *pam, GError **error)
+{
+    g_autofree char *pem = NULL;
+    g_autoptr(GError) why = NULL;
+    gsize size;
+
+    if (pam->config->snp_ca == NULL) {
+        return true;
+    }
+    if (!g_file_get_contents(pam->config->snp_ca, &pem, &size, &why)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE, "%s", why->message);
+        return false;
+    }
+    pam->snp_roots = fore_snp_roots_new(pem, size, error);
+    if (pam->snp_roots == NULL) {
+        g_prefix_error(error, "%s: ", pam->config->snp_ca);
+    }
+    return pam->snp_roots != NULL;
 }
 
 static bool open_state(ForePam *pam, GError **error)
@@ -226,7 +296,7 @@ static bool open_state(ForePam *pam, GError **error)
         g_warning("after a crash: %s", note);
     }
     pam->anchors = fore_pam_anchors_load(pam->config, error);
-    return pam->anchors != NULL && load_reference(pam, error);
+    return pam->anchors != NULL && load_snp_roots(pam, error) && load_reference(pam, error);
 }
 
 ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const ForePamKeys *keys,
@@ -238,6 +308,8 @@ ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const 
     pam->config = config;
     pam->keys = keys;
     pam->lock_fd = -1;
+    pam->alarms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    pam->signer = fore_signer_new(context);
     fore_pam_peers_init(pam);
     pam->epoch = (uint64_t)g_get_real_time();
     fore_pam_run_init(pam);
@@ -259,7 +331,11 @@ void fore_pam_free(ForePam *pam)
     fore_pam_enroll_done(pam);
     fore_pam_admin_done(pam);
     fore_pam_anchors_free(pam->anchors);
+    fore_signer_free(pam->signer);
+    fore_rules_free(pam->rules);
+    fore_snp_roots_free(pam->snp_roots);
     fore_reference_free(pam->reference);
+    g_hash_table_unref(pam->alarms);
     EVP_PKEY_free(pam->policy_key);
     fore_inventory_close(pam->inventory);
     if (pam->lock_fd >= 0) {

@@ -6,14 +6,17 @@
  * thread: quotes verify in a fraction of a millisecond, and the attesters' TPMs work elsewhere.
  */
 #include "common/fore-identity.h"
+#include "vtpm/host/fore-key.h"
 #include "vtpm/pam/fore-pam-config.h"
 
 typedef struct ForePam ForePam;
 
-/* The two keys of a PAM, both P-256, both PEM files of mode 0600 in the state folder. */
+/* The keys of a PAM, all P-256. */
 typedef struct {
-    ForeIdentity *channel; /* shown in TLS: agents, operators and attesters pin it */
-    ForeIdentity *signing; /* signs grants and verdicts: SEAs pin it */
+    ForeIdentity *channel; /* shown in TLS: agents, operators and attesters pin it; a PEM file of
+                              mode 0600 in the state folder */
+    ForeKey *signing;      /* signs grants and verdicts: SEAs pin it */
+    ForeKey *next;         /* that SEAs are to learn; NULL: none */
 } ForePamKeys;
 
 /** fore_pam_prepare: the state folder and the keys in it; made when missing */

@@ -145,6 +145,12 @@ static int serve(const ForePamConfig *config, const ForePamKeys *keys)
     g_unix_signal_add(SIGTERM, on_signal, loop);
     g_unix_signal_add(SIGINT, on_signal, loop);
     g_message("listening on %s, pin %s", config->listen, fore_identity_pin(keys->channel));
+    g_message("grants are signed by %s key %s",
+              fore_key_kind_names[fore_key_kind_of(keys->signing)], fore_key_id(keys->signing));
+    if (fore_key_kind_of(keys->signing) == FORE_KEY_FILE) {
+        g_warning("INSECURE SOFTWARE KEY: whoever reads the state folder can sign grants; every "
+                  "verdict says so");
+    }
     if (config->allow_software_tpm) {
         g_warning("allow-software-tpm is on: a node's verdict proves no hardware");
     }
@@ -176,7 +182,7 @@ static int with_config(void)
         printf("%s\n", fore_identity_pin(keys.channel));
     }
     if (opt_export_key != NULL &&
-        !fore_key_save_public(fore_identity_key(keys.signing), opt_export_key, &error)) {
+        !fore_key_save_public(fore_key_public(keys.signing), opt_export_key, &error)) {
         code = fail(error);
     }
     if (!opt_print_pin && opt_export_key == NULL) {
