@@ -282,7 +282,7 @@ static ForeImaReason parse_line(GByteArray *scratch, Text line, ForeImaEntry *en
     if (memcmp(pcr.at, "10", 2) != 0) {
         return FORE_IMA_PCR_COLUMN;
     }
-    if (!word(&line, &hash) || !word(&line, &name)) {
+    if (!word(&line, &hash) || (hash.size != 40 && hash.size != 64) || !word(&line, &name)) {
         return FORE_IMA_MALFORMED;
     }
     if (!template_of((const uint8_t *)name.at, name.size, &entry->template)) {
@@ -296,8 +296,7 @@ static ForeImaReason parse_line(GByteArray *scratch, Text line, ForeImaEntry *en
     } else if (word(&line, &path)) {
         extra = line;
     }
-    if (memchr(path.at != NULL ? path.at : "", ' ', path.size) != NULL ||
-        (hash.size != 40 && hash.size != 64)) {
+    if (memchr(path.at != NULL ? path.at : "", ' ', path.size) != NULL) {
         return FORE_IMA_MALFORMED;
     }
     g_byte_array_set_size(scratch, 0);
