@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/fore-flow.h"
+#include "common/fore-page.h"
 
 /*
  * How it works
