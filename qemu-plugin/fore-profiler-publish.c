@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "qemu-plugin/fore-profiler-page.h"
+#include "qemu-plugin/fore-profiler-pages.h"
 #include "qemu-plugin/fore-profiler-space.h"
 
 /*
@@ -253,6 +254,7 @@ static void end_window(uint64_t now_ns)
     publisher.vm.updated_ns = now_ns;
     publisher.vm.window_ns = now_ns - publisher.window_start_ns;
     fore_space_collect(publisher.setup.max_vcpus, now_ns, &publisher.vm);
+    fore_pages_collect(publisher.setup.max_vcpus, &publisher.vm);
     publisher.window_start_ns = now_ns;
 }
 

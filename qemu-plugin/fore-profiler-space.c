@@ -20,9 +20,6 @@
 
 #define TABLE 64
 #define MERGE 1024
-/* Bits 12 to 51: without the process-context identifier and flags (Intel SDM volume 3, 2.5), and
- * without bit 12, which tells the two halves of Linux' page-table isolation apart. */
-#define ID_MASK G_GUINT64_CONSTANT(0x000fffffffffe000)
 
 typedef struct {
     uint64_t other_ns;
@@ -96,7 +93,7 @@ void fore_space_switch(unsigned index, uint64_t value, uint64_t now_ns)
     Vcpu *v = &spaces.vcpus[index];
 
     settle(v, now_ns);
-    __atomic_store_n(&v->id, value & ID_MASK, __ATOMIC_RELAXED);
+    __atomic_store_n(&v->id, value & FORE_SPACE_MASK, __ATOMIC_RELAXED);
     __atomic_store_n(&v->since_ns, now_ns, __ATOMIC_RELAXED);
 }
 

@@ -6,6 +6,10 @@
 
 #include "common/fore-page.h"
 
+/* Bits 12 to 51: without the process-context identifier and flags (Intel SDM volume 3, 2.5), and
+ * without bit 12, which tells the two halves of Linux' page-table isolation apart. */
+#define FORE_SPACE_MASK G_GUINT64_CONSTANT(0x000fffffffffe000)
+
 /** fore_space_start: the first window begins; before any vCPU runs */
 void fore_space_start(uint64_t now_ns);
 

@@ -5,6 +5,8 @@
 #include <time.h>
 
 #include "qemu-plugin/fore-profiler-insn.h"
+#include "qemu-plugin/fore-profiler-operand.h"
+#include "qemu-plugin/fore-profiler-pages.h"
 #include "qemu-plugin/fore-profiler-publish.h"
 #include "qemu-plugin/fore-profiler-score.h"
 #include "qemu-plugin/fore-profiler-slot.h"
@@ -23,12 +25,22 @@
  * instruction that does not transfer control, and only such blocks get a call of ours for their
  * accesses.
  *
+ * Pages (level full, x86): a block with operands in memory adds to a clock, and each operand has a
+ * condition on it: when the clock strikes, a call of ours finds the operand's address from the
+ * registers, for all operands of that one execution; the last winds the clock up again.
+ *
  * Limits: a block that is left in its middle counts whole.  With MMIO the instructions behind the
  * access count again in the block that goes on there.  An instruction that QEMU repeats block by
  * block (REP) counts each time.
  */
 
 enum { NUMBER_REGISTERS = 16 };
+
+/* The clock counts up to it from below; its word is the first of the vCPU's direct counters. */
+#define CLOCK_STRIKES (G_GUINT64_CONSTANT(1) << 63)
+#define CLOCK_OFFSET  offsetof(ForeProfilerScore, direct)
+#define CR0_PE        1u
+#define EFER_LMA      (1u << 10) /* long mode: Intel SDM volume 3, 2.2.1 */
 
 typedef void (*Decode)(const uint8_t *code, size_t size, ForeInsn *ret);
 
@@ -41,12 +53,13 @@ static struct {
     struct qemu_plugin_scoreboard *board;
     ForeProfilerScore *scores; /* its entries; not by QEMU's accessors, which abort on a gap */
     Decode decode;
-    bool count_memory, count_mmio, look_at_registers;
+    bool count_memory, count_mmio, look_at_registers, look_at_pages;
     const char *number_name;        /* of the register with a system call's number */
     const char *const *space_names; /* [NUMBER_REGISTERS] of those that CR3 is loaded from */
     bool have_registers;
     struct qemu_plugin_register *number;
     struct qemu_plugin_register *general[NUMBER_REGISTERS];
+    struct qemu_plugin_register *fs_base, *gs_base, *cr0, *cr3, *efer;
     Vcpu vcpus[FORE_PAGE_MAX_VCPUS];
 } translator;
 
@@ -127,27 +140,57 @@ uint64_t fore_translate_start(const char *target, ForePageLevel level,
     translator.count_memory = knows_memory || level >= FORE_PAGE_LEVEL_STANDARD;
     translator.count_mmio = level >= FORE_PAGE_LEVEL_STANDARD;
     translator.look_at_registers = level >= FORE_PAGE_LEVEL_STANDARD;
+    translator.look_at_pages = knows_memory && level >= FORE_PAGE_LEVEL_FULL;
     return valid | (translator.count_memory ? FORE_PAGE_HAS_LOADS | FORE_PAGE_HAS_STORES : 0) |
            (translator.count_mmio ? FORE_PAGE_HAS_MMIO : 0);
 }
 
+/* --- the page sampler's clock --- */
+
+static void wind_clock(unsigned index)
+{
+    uint64_t *clock = (uint64_t *)(void *)&translator.scores[index].direct;
+
+    __atomic_store_n(clock, CLOCK_STRIKES - fore_pages_period(index), __ATOMIC_RELAXED);
+}
+
 /* --- registers --- */
+
+static void take_register(const qemu_plugin_reg_descriptor *r)
+{
+    const struct {
+        const char *name;
+        struct qemu_plugin_register **to;
+    } singles[] = {
+        {translator.number_name, &translator.number},
+        {"fs_base", &translator.fs_base},
+        {"gs_base", &translator.gs_base},
+        {"cr0", &translator.cr0},
+        {"cr3", &translator.cr3},
+        {"efer", &translator.efer},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(singles); i++) {
+        if (g_strcmp0(r->name, singles[i].name) == 0) {
+            *singles[i].to = r->handle;
+        }
+    }
+    for (unsigned k = 0; translator.space_names != NULL && k < NUMBER_REGISTERS; k++) {
+        if (g_strcmp0(r->name, translator.space_names[k]) == 0) {
+            translator.general[k] = r->handle;
+        }
+    }
+}
 
 static void find_registers(void)
 {
     g_autoptr(GArray) all = qemu_plugin_get_registers();
 
     for (guint i = 0; all != NULL && i < all->len; i++) {
-        const qemu_plugin_reg_descriptor *r = &g_array_index(all, qemu_plugin_reg_descriptor, i);
-        if (g_strcmp0(r->name, translator.number_name) == 0) {
-            translator.number = r->handle;
-        }
-        for (unsigned k = 0; translator.space_names != NULL && k < NUMBER_REGISTERS; k++) {
-            if (g_strcmp0(r->name, translator.space_names[k]) == 0) {
-                translator.general[k] = r->handle;
-            }
-        }
+        take_register(&g_array_index(all, qemu_plugin_reg_descriptor, i));
     }
+    translator.look_at_pages = translator.look_at_pages && translator.general[0] != NULL &&
+                               translator.cr0 != NULL && translator.cr3 != NULL;
 }
 
 /* Handles are the same for all vCPUs of a machine; the first that starts finds them, the others
@@ -164,7 +207,12 @@ uint64_t fore_translate_vcpu_init(unsigned index)
         find_registers();
         translator.have_registers = true;
     }
-    return (translator.number != NULL ? FORE_PAGE_HAS_SYSCALL_NUMBERS : 0) |
+    if (translator.look_at_pages) {
+        fore_pages_vcpu_init(index);
+        wind_clock(index);
+    }
+    return (translator.look_at_pages ? FORE_PAGE_HAS_WORKING_SET : 0) |
+           (translator.number != NULL ? FORE_PAGE_HAS_SYSCALL_NUMBERS : 0) |
            (translator.general[0] != NULL ? FORE_PAGE_HAS_SPACES | FORE_PAGE_HAS_SWITCHES : 0);
 }
 
@@ -217,6 +265,55 @@ static void on_access(unsigned index, qemu_plugin_meminfo_t info, uint64_t vaddr
     }
 }
 
+/* Registers that this CPU does not have count as 0. */
+static uint64_t value_of(unsigned index, struct qemu_plugin_register *handle)
+{
+    uint64_t value = 0;
+
+    return handle != NULL && read_register(index, handle, &value) ? value : 0;
+}
+
+/* The page of an operand, or false in real mode, whose addresses are found otherwise. */
+static bool find_page(unsigned index, const ForeOperand *o, uint64_t *ret_page, bool *ret_kernel)
+{
+    bool is_long = (value_of(index, translator.efer) & EFER_LMA) != 0;
+    uint64_t at = (uint64_t)(int64_t)o->displacement;
+
+    if (!is_long && (value_of(index, translator.cr0) & CR0_PE) == 0) {
+        return false;
+    }
+    at += o->has_base ? value_of(index, translator.general[o->base]) : 0;
+    at += o->has_index ? value_of(index, translator.general[o->index]) << o->scale_log2 : 0;
+    at += o->segment == FORE_OPERAND_FS   ? value_of(index, translator.fs_base)
+          : o->segment == FORE_OPERAND_GS ? value_of(index, translator.gs_base)
+                                          : 0;
+    at = is_long ? at : (uint32_t)at;
+    *ret_page = o->is_fixed ? o->fixed_page : (at >> 12) & G_GUINT64_CONSTANT(0xffffffffff);
+    /* Linux: the upper half, or the last GiB, is the kernel's and the same in all spaces. */
+    *ret_kernel = *ret_page >= (is_long ? G_GUINT64_CONSTANT(0x800000000) : 0xc0000);
+    return true;
+}
+
+static void on_operand(unsigned index, void *data)
+{
+    ForeOperand o;
+    uint64_t page = 0;
+    bool kernel = false;
+
+    if (index >= FORE_PAGE_MAX_VCPUS) {
+        return;
+    }
+    fore_operand_unpack(data, &o);
+    if (find_page(index, &o, &page, &kernel)) {
+        uint64_t space = kernel ? 0 : value_of(index, translator.cr3) & FORE_SPACE_MASK;
+        fore_pages_add(index, page, space);
+    }
+    if (o.is_last) {
+        fore_pages_end_sample(index);
+        wind_clock(index);
+    }
+}
+
 /* --- translation --- */
 
 static qemu_plugin_u64 word_at(size_t offset)
@@ -266,6 +363,57 @@ static void watch_insn(struct qemu_plugin_insn *insn, const ForeInsn *what)
     }
 }
 
+/* Operands of a block that are looked at: one for each address register, as what a program does
+ * through one register lies mostly together, and none on the stack where there is another. */
+enum { MAX_OPERANDS = 2 };
+typedef struct {
+    size_t n;
+    struct qemu_plugin_insn *insns[MAX_OPERANDS];
+    ForeOperand operands[MAX_OPERANDS];
+} Operands;
+
+static bool is_like(const ForeOperand *a, const ForeOperand *b)
+{
+    return a->is_fixed == b->is_fixed && a->has_base == b->has_base && a->base == b->base &&
+           a->has_index == b->has_index && a->index == b->index && a->segment == b->segment;
+}
+
+static void take_operand(struct qemu_plugin_insn *insn, const ForeInsn *what, const uint8_t *code,
+                         size_t size, Operands *all)
+{
+    ForeOperand o;
+
+    if (what->loads + what->stores == 0 || what->dynamic ||
+        !fore_operand_x86(code, size, qemu_plugin_insn_vaddr(insn), &o)) {
+        return;
+    }
+    if (all->n == 1 && fore_operand_is_stack(&all->operands[0])) {
+        all->n = 0;
+    } else if (all->n > 0 && fore_operand_is_stack(&o)) {
+        return;
+    }
+    for (size_t i = 0; i < all->n; i++) {
+        if (is_like(&all->operands[i], &o)) {
+            return;
+        }
+    }
+    if (all->n < MAX_OPERANDS) {
+        all->insns[all->n] = insn;
+        all->operands[all->n++] = o;
+    }
+}
+
+static void watch_operands(struct qemu_plugin_tb *tb, Operands *all)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        all->operands[i].is_last = i + 1 == all->n;
+        qemu_plugin_register_vcpu_insn_exec_cond_cb(
+            all->insns[i], on_operand, QEMU_PLUGIN_CB_R_REGS, QEMU_PLUGIN_COND_GE,
+            word_at(CLOCK_OFFSET), CLOCK_STRIKES, fore_operand_pack(&all->operands[i]));
+    }
+    add_inline(tb, CLOCK_OFFSET, all->n > 0 ? 1 : 0);
+}
+
 /* A hash of the code, not of its address: the same program gives the same signature wherever it is
  * loaded.  Each step is a bijection of the sum so far (multiply by an odd number, then fold). */
 static uint64_t mix_in(uint64_t hash, const uint8_t *code, size_t size)
@@ -286,6 +434,7 @@ void fore_translate_block(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     uint8_t code[FORE_INSN_MAX_BYTES] = {0};
     uint64_t hash = 0;
     ForeInsn what = {0};
+    Operands operands = {0};
 
     for (size_t i = 0; i < n; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
@@ -295,8 +444,12 @@ void fore_translate_block(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         translator.decode(code, size, &what);
         fore_slot_add_insn(&slot, &what);
         watch_insn(insn, &what);
+        if (translator.look_at_pages) {
+            take_operand(insn, &what, code, size, &operands);
+        }
         hash = mix_in(hash, code, size);
     }
+    watch_operands(tb, &operands);
     if (n == 1 && translator.count_mmio && what.kind != FORE_PAGE_MIX_CONTROL) {
         qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, 0), on_access,
                                          QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
