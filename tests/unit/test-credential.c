@@ -285,12 +285,13 @@ int main(int argc, char **argv)
     int rc;
 
     g_test_init(&argc, &argv, NULL);
-#define ADD(path, fn) g_test_add_func("/attest/credential/" path, fn)
+#define ADD(path, fn)    g_test_add_func("/attest/credential/" path, fn)
+#define ATTACK(path, fn) g_test_add_func("/attest/attack/" path, fn)
     ADD("known-answer", test_vector);
     ADD("unfit-inputs-are-refused", test_refuses);
     ADD("opens-on-its-tpm", test_opens);
-    ADD("made-for-another-ak-is-refused", test_other_name);
-    ADD("made-for-another-tpm-is-refused", test_other_tpm);
+    ATTACK("36-credential-for-another-ak", test_other_name);
+    ATTACK("36-credential-for-another-tpm", test_other_tpm);
     ADD("damaged-is-refused", test_damage);
     ADD("opens-with-an-ecc-ek", test_ecc_ek);
     rc = g_test_run();

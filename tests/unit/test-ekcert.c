@@ -203,7 +203,7 @@ static void test_dates(void)
     X509_free(cert);
 }
 
-/* 40, 44, 45 */
+/* 40 */
 static void test_chain(void)
 {
     Cert c = good_cert(), intermediate = good_cert();
@@ -211,8 +211,8 @@ static void test_chain(void)
     g_autoptr(ForeAnchors) only_root = anchors_of(root, NULL, NULL);
     g_autoptr(ForeAnchors) ours = anchors_of(root, ca, NULL);
     g_autoptr(ForeAnchors) no_ca = NULL, other = NULL;
-    X509 *cert = make(&c, ek_rsa.pkey, ca, ca_key.pkey), *bad_ca, *self, *stolen;
-    g_autoptr(GBytes) der = der_of(cert), self_der = NULL, stolen_der = NULL;
+    X509 *cert = make(&c, ek_rsa.pkey, ca, ca_key.pkey), *bad_ca, *self;
+    g_autoptr(GBytes) der = der_of(cert), self_der = NULL;
     X509 *other_root;
 
     assert_reason(judge(der, &ek_rsa, only_root, NOW), FORE_EKCERT_UNKNOWN_CA);
@@ -235,18 +235,28 @@ static void test_chain(void)
     bad_ca = make(&intermediate, ca_key.pkey, root, root_key.pkey);
     no_ca = anchors_of(root, bad_ca, NULL);
     assert_reason(judge(der, &ek_rsa, no_ca, NOW), FORE_EKCERT_CHAIN);
-
-    /* A CA's own certificate with the EK usage, offered as an EK's */
-    intermediate.constraints = "critical,CA:TRUE";
-    intermediate.extended = "2.23.133.8.1";
-    stolen = make(&intermediate, ek_ecc.pkey, root, root_key.pkey);
-    stolen_der = der_of(stolen);
-    assert_reason(judge(stolen_der, &ek_ecc, ours, NOW), FORE_EKCERT_IS_CA);
     X509_free(cert);
     X509_free(bad_ca);
     X509_free(self);
-    X509_free(stolen);
     X509_free(other_root);
+}
+
+/* 44: a CA's own certificate with the EK usage, offered as an EK's */
+static void test_ca_as_ek(void)
+{
+    Cert intermediate = good_cert();
+    g_autoptr(ForeAnchors) ours = anchors_of(root, ca, NULL);
+    g_autoptr(GBytes) der = NULL;
+    X509 *cert;
+
+    intermediate.subject = "CA";
+    intermediate.constraints = "critical,CA:TRUE";
+    intermediate.usage = "critical,keyCertSign";
+    intermediate.extended = "2.23.133.8.1";
+    cert = make(&intermediate, ek_ecc.pkey, root, root_key.pkey);
+    der = der_of(cert);
+    assert_reason(judge(der, &ek_ecc, ours, NOW), FORE_EKCERT_IS_CA);
+    X509_free(cert);
 }
 
 static void test_path_length(void)
@@ -583,18 +593,20 @@ int main(int argc, char **argv)
     fore_test_key_init(&ek_rsa, "RSA-2048", FORE_ALG_NULL, 0);
     fore_test_key_init(&ek_ecc, "P-256", FORE_ALG_NULL, 0);
     make_cas();
-#define ADD(path, fn) g_test_add_func("/attest/ekcert/" path, fn)
+#define ADD(path, fn)    g_test_add_func("/attest/ekcert/" path, fn)
+#define ATTACK(path, fn) g_test_add_func("/attest/attack/" path, fn)
+    ATTACK("44-ca-certificate-offered-as-an-eks", test_ca_as_ek);
     ADD("good-ones-are-accepted", test_good);
-    ADD("certificate-of-another-key-is-refused", test_other_key);
-    ADD("dates-are-those-of-the-asked-time", test_dates);
-    ADD("chain-must-end-at-an-anchor", test_chain);
-    ADD("unknown-issuer-below-a-known-one-is-refused", test_path_length);
-    ADD("profile-is-kept", test_profile);
+    ATTACK("39-certificate-of-another-key", test_other_key);
+    ATTACK("40-expired-and-not-yet-valid", test_dates);
+    ATTACK("40-unknown-self-signed-and-unfit-issuers", test_chain);
+    ATTACK("40-path-length", test_path_length);
+    ATTACK("43-profile", test_profile);
     ADD("sha1-is-refused", test_weak);
-    ADD("only-one-der-certificate", test_encoding);
-    ADD("revocation-fails-closed", test_revocation);
+    ATTACK("42-not-one-der-certificate", test_encoding);
+    ATTACK("41-revoked-or-without-a-list", test_revocation);
     ADD("bad-bundles-are-refused", test_bundles);
-    ADD("live", test_live);
+    ATTACK("45-vtpm-certificate-offered-as-a-hosts", test_live);
     ADD("vectors", test_vectors);
     rc = g_test_run();
     X509_free(root);

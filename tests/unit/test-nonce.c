@@ -37,6 +37,6 @@ static void test_distinct(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/pam/nonce/a-million-are-distinct", test_distinct);
+    g_test_add_func("/attest/attack/22-a-million-challenges-are-distinct", test_distinct);
     return g_test_run();
 }
