@@ -103,6 +103,10 @@ ForeImaKey *fore_ima_key_new(const void *data, size_t size)
     if (cert != NULL && at != (const uint8_t *)data + size) {
         return NULL;
     }
+    ERR_clear_error();
+    if (cert == NULL && g_strstr_len(data, (gssize)size, "-----BEGIN ") == NULL) {
+        return NULL; /* not worth waking the decoders */
+    }
     if (cert == NULL) {
         bio = BIO_new_mem_buf(data, (int)size);
         cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
