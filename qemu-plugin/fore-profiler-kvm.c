@@ -43,6 +43,7 @@ typedef struct {
     ForeThread thread;
     ForeThreadReading last; /* of the thread that it has now */
     uint64_t last_ns;       /* when */
+    uint64_t owed_ns;       /* busy time that was taken for idle */
 } Vcpu;
 
 static struct {
@@ -111,6 +112,17 @@ static uint64_t polled(const uint64_t *now, const uint64_t *before)
            grown(now[FORE_PROC_HALT_POLL_FAIL_NS], before[FORE_PROC_HALT_POLL_FAIL_NS]);
 }
 
+/* The kernel counts waiting when it ends: until then it looks idle here, and then there is more
+ * busy time than passed.  idle_ns cannot go back, so that much is held back of what comes next. */
+static uint64_t newly_idle(Vcpu *v, uint64_t passed, uint64_t busy)
+{
+    v->owed_ns += busy;
+    uint64_t paid = MIN(v->owed_ns, passed);
+
+    v->owed_ns -= paid;
+    return passed - paid;
+}
+
 /* Adds what happened since the reading before. */
 static void take_reading(Vcpu *v, const ForeThreadReading *now, uint64_t now_ns)
 {
@@ -122,7 +134,7 @@ static void take_reading(Vcpu *v, const ForeThreadReading *now, uint64_t now_ns)
 
     t->run_ns += run;
     t->wait_ns += wait;
-    t->idle_ns += passed > busy ? passed - busy : 0;
+    t->idle_ns += newly_idle(v, passed, busy);
     t->halt_poll_ns += poll;
     if (now->has_stats && v->last.has_stats) {
         add_exits(t, now->stats, v->last.stats);
@@ -188,6 +200,7 @@ static void on_vcpu(unsigned index, const ForeThread *thread, void *data)
         return;
     }
     v->last_ns = now_ns;
+    v->owed_ns = 0;
     v->totals.state = FORE_PAGE_VCPU_RUNNING;
     v->totals.plugged_ns = now_ns;
 }
