@@ -45,6 +45,24 @@ typedef enum {
     FORE_FIELD_STORES,   /* per second */
     FORE_FIELD_SYSCALLS, /* per second */
     FORE_FIELD_IDLE,     /* share of vCPU time idle, 0..1 */
+    /* new ones go to the end: a store knows a field by its number */
+    FORE_FIELD_PSI_IO, /* share of time some task stalled on I/O, 0..1 */
+    FORE_FIELD_UPTIME, /* seconds since the guest booted */
+    /* more of the execution pattern, from profile levels standard and full */
+    FORE_FIELD_MIX_SIMD,       /* share of instructions that are SIMD or floating point, 0..1 */
+    FORE_FIELD_MIX_STRING,     /* share that move or compare strings, 0..1 */
+    FORE_FIELD_SYSCALL_FILE,   /* share of system calls that read, write or open files, 0..1 */
+    FORE_FIELD_SYSCALL_NET,    /* share that use sockets, 0..1 */
+    FORE_FIELD_SPACE_SWITCHES, /* switches of the address space, per second */
+    FORE_FIELD_SPACE_TOP,      /* share of vCPU time in the busiest address space, 0..1 */
+    FORE_FIELD_WORKING_SET,    /* bytes touched lately */
+    FORE_FIELD_SIGNATURE_A,    /* three foldings of the execution signature, each 0..1 */
+    FORE_FIELD_SIGNATURE_B,
+    FORE_FIELD_SIGNATURE_C,
+    /* what an application in the guest has announced of itself */
+    FORE_FIELD_NEXT_IN,       /* seconds until the phase that it announced */
+    FORE_FIELD_RESERVED_VCPU, /* vCPUs that it will need then */
+    FORE_FIELD_RESERVED_MEM,  /* bytes */
     FORE_FIELD_N
 } ForeField;
 extern const char *const fore_field_names[FORE_FIELD_N]; /* "cpu_busy", "runnable", ... */

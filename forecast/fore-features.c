@@ -16,6 +16,9 @@
  * MemTotal) is one that training never saw.  Ratios of counters do not depend on capacity and stay;
  * so do demand (censoring undone) and system calls, which are what a preparation looks like.
  *
+ * Calendar.  The time of day means nothing to a model that has seen half a day: it would take the
+ * hour for the cause.  It is masked until the history spans two days, the weekend until two weeks.
+ *
  * A feature that never varied in training says nothing and is always masked.
  */
 #include "forecast/fore-features.h"
@@ -30,22 +33,36 @@
 #define INPUT_LIMIT  10.0   /* standard deviations */
 
 const char *const fore_feature_names[FORE_FEATURE_N] = {
-    "demand_vcpu", "demand_mem", "cpu_busy",          "mem_used",       "insns",           "loads",
-    "stores",      "syscalls",   "syscalls_per_insn", "loads_per_insn", "stores_per_insn", "idle",
-    "runnable",    "psi_cpu",    "psi_mem",           "online_vcpus",
+    "demand_vcpu",     "demand_mem",  "cpu_busy",    "mem_used",          "insns",
+    "loads",           "stores",      "syscalls",    "syscalls_per_insn", "loads_per_insn",
+    "stores_per_insn", "idle",        "runnable",    "psi_cpu",           "psi_mem",
+    "online_vcpus",    "psi_io",      "uptime",      "mix_simd",          "mix_string",
+    "syscall_file",    "syscall_net", "space_top",   "switches_per_insn", "working_set",
+    "signature_a",     "signature_b", "signature_c", "next_in",           "reserved_vcpu",
+    "reserved_mem",    "day_sin",     "day_cos",     "weekend",
 };
 
-#define BIT(f) (1u << FORE_FEATURE_##f)
+#define BIT(f)       (UINT64_C(1) << FORE_FEATURE_##f)
+#define HAS(mask, f) (((mask) >> (f)&1u) != 0)
 #define GUARD_CPU                                                                                  \
     (BIT(CPU_BUSY) | BIT(INSNS) | BIT(LOADS) | BIT(STORES) | BIT(IDLE) | BIT(RUNNABLE) |           \
      BIT(PSI_CPU) | BIT(ONLINE_VCPUS))
 #define GUARD_MEM (BIT(MEM_USED) | BIT(PSI_MEM))
 #define DEMANDS   (BIT(DEMAND_VCPU) | BIT(DEMAND_MEM))
+#define DEEP                                                                                       \
+    (BIT(MIX_SIMD) | BIT(MIX_STRING) | BIT(SYSCALL_FILE) | BIT(SYSCALL_NET) | BIT(SPACE_TOP) |     \
+     BIT(SWITCHES_PER_INSN) | BIT(WORKING_SET) | BIT(SIGNATURE_A) | BIT(SIGNATURE_B) |             \
+     BIT(SIGNATURE_C))
+#define ANNOUNCED (BIT(NEXT_IN) | BIT(RESERVED_VCPU) | BIT(RESERVED_MEM))
+#define CALENDAR  (BIT(DAY_SIN) | BIT(DAY_COS) | BIT(WEEKEND))
+
+#define DAY_MS  INT64_C(86400000)
+#define WEEK_MS (7 * DAY_MS)
 
 /* Scale-free values of one sample, before the constants of training are applied. */
 typedef struct {
     double value[FORE_FEATURE_N];
-    uint32_t has;
+    uint64_t has;
 } RawFeatures;
 
 static bool field(const ForeSample *s, ForeField f, double *ret)
@@ -69,13 +86,21 @@ void fore_features_demand(const ForeSample *sample, double ret_demand[FORE_RES_N
     }
 }
 
-uint32_t fore_features_group(ForeFeatureGroup group)
+uint64_t fore_features_group(ForeFeatureGroup group)
 {
-    if (group == FORE_GROUP_CAPACITY) {
+    switch (group) {
+    case FORE_GROUP_CAPACITY:
         return GUARD_CPU | GUARD_MEM;
+    case FORE_GROUP_PROFILE:
+        return BIT(INSNS) | BIT(LOADS) | BIT(STORES) | BIT(SYSCALLS) | BIT(SYSCALLS_PER_INSN) |
+               BIT(LOADS_PER_INSN) | BIT(STORES_PER_INSN) | BIT(IDLE) | DEEP;
+    case FORE_GROUP_DEEP:
+        return DEEP;
+    case FORE_GROUP_ANNOUNCED:
+        return ANNOUNCED;
+    default:
+        return 0;
     }
-    return BIT(INSNS) | BIT(LOADS) | BIT(STORES) | BIT(SYSCALLS) | BIT(SYSCALLS_PER_INSN) |
-           BIT(LOADS_PER_INSN) | BIT(STORES_PER_INSN) | BIT(IDLE);
 }
 
 void fore_feature_state_init(ForeFeatureState *state)
@@ -132,27 +157,44 @@ static void levels_update(ForeFeatureState *state, const ForeSample *sample)
 static void put(RawFeatures *raw, ForeFeature f, double value)
 {
     raw->value[f] = value;
-    raw->has |= 1u << f;
+    raw->has |= UINT64_C(1) << f;
 }
 
 static void put_rates(const ForeSample *s, const double *level, RawFeatures *raw)
 {
     static const ForeFeature ratios[] = {FORE_FEATURE_LOADS_PER_INSN, FORE_FEATURE_STORES_PER_INSN,
                                          FORE_FEATURE_SYSCALLS_PER_INSN};
-    double v;
+    double v, insns;
 
     for (unsigned l = FORE_LEVEL_INSNS; l < FORE_LEVEL_N; l++) {
         if (level_value(s, (ForeLevel)l, &v)) {
             put(raw, (ForeFeature)(FORE_FEATURE_INSNS + (l - FORE_LEVEL_INSNS)), v - level[l]);
         }
     }
+    if (field(s, FORE_FIELD_SPACE_SWITCHES, &v) && level_value(s, FORE_LEVEL_INSNS, &insns)) {
+        put(raw, FORE_FEATURE_SWITCHES_PER_INSN, log1p(v) - insns);
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(ratios); i++) {
         ForeFeature rate = (ForeFeature)(FORE_FEATURE_LOADS + i);
 
-        if ((raw->has & BIT(INSNS)) != 0 && (raw->has >> rate & 1u) != 0) {
+        if ((raw->has & BIT(INSNS)) != 0 && HAS(raw->has, rate)) {
             put(raw, ratios[i], raw->value[rate] - raw->value[FORE_FEATURE_INSNS]);
         }
     }
+}
+
+/* Time of day and week, UTC; 1970 began on a Thursday, so 3 days later is a Sunday. */
+static void put_calendar(int64_t wall_ms, RawFeatures *raw)
+{
+    double turn;
+
+    if (wall_ms <= 0) {
+        return;
+    }
+    turn = 2.0 * G_PI * (double)(wall_ms % DAY_MS) / (double)DAY_MS;
+    put(raw, FORE_FEATURE_DAY_SIN, sin(turn));
+    put(raw, FORE_FEATURE_DAY_COS, cos(turn));
+    put(raw, FORE_FEATURE_WEEKEND, (wall_ms / DAY_MS + 3) % 7 >= 5 ? 1.0 : 0.0);
 }
 
 static void raw_features(const ForeSample *s, const double *level, RawFeatures *raw)
@@ -170,6 +212,26 @@ static void raw_features(const ForeSample *s, const double *level, RawFeatures *
         {FORE_FIELD_IDLE, FORE_FEATURE_IDLE, -1},
         {FORE_FIELD_PSI_CPU, FORE_FEATURE_PSI_CPU, -1},
         {FORE_FIELD_PSI_MEM, FORE_FEATURE_PSI_MEM, -1},
+        {FORE_FIELD_PSI_IO, FORE_FEATURE_PSI_IO, -1},
+        {FORE_FIELD_MIX_SIMD, FORE_FEATURE_MIX_SIMD, -1},
+        {FORE_FIELD_MIX_STRING, FORE_FEATURE_MIX_STRING, -1},
+        {FORE_FIELD_SYSCALL_FILE, FORE_FEATURE_SYSCALL_FILE, -1},
+        {FORE_FIELD_SYSCALL_NET, FORE_FEATURE_SYSCALL_NET, -1},
+        {FORE_FIELD_SPACE_TOP, FORE_FEATURE_SPACE_TOP, -1},
+        {FORE_FIELD_WORKING_SET, FORE_FEATURE_WORKING_SET, FORE_LEVEL_MEM},
+        {FORE_FIELD_SIGNATURE_A, FORE_FEATURE_SIGNATURE_A, -1},
+        {FORE_FIELD_SIGNATURE_B, FORE_FEATURE_SIGNATURE_B, -1},
+        {FORE_FIELD_SIGNATURE_C, FORE_FEATURE_SIGNATURE_C, -1},
+        {FORE_FIELD_RESERVED_VCPU, FORE_FEATURE_RESERVED_VCPU, FORE_LEVEL_VCPU},
+        {FORE_FIELD_RESERVED_MEM, FORE_FEATURE_RESERVED_MEM, FORE_LEVEL_MEM},
+    };
+    static const struct {
+        ForeField from;
+        ForeFeature to;
+    } logs[] = {
+        {FORE_FIELD_ONLINE_VCPUS, FORE_FEATURE_ONLINE_VCPUS},
+        {FORE_FIELD_UPTIME, FORE_FEATURE_UPTIME},
+        {FORE_FIELD_NEXT_IN, FORE_FEATURE_NEXT_IN},
     };
     double v;
 
@@ -180,14 +242,17 @@ static void raw_features(const ForeSample *s, const double *level, RawFeatures *
         }
     }
     put_rates(s, level, raw);
-    if (field(s, FORE_FIELD_ONLINE_VCPUS, &v)) {
-        put(raw, FORE_FEATURE_ONLINE_VCPUS, log1p(v));
+    for (unsigned i = 0; i < G_N_ELEMENTS(logs); i++) {
+        if (field(s, logs[i].from, &v)) {
+            put(raw, logs[i].to, log1p(v));
+        }
     }
+    put_calendar(s->wall_ms, raw);
 }
 
-static uint32_t guarded(const ForeFeatureNorm *norm, const ForeSample *s)
+static uint64_t guarded(const ForeFeatureNorm *norm, const ForeSample *s)
 {
-    uint32_t mask = 0;
+    uint64_t mask = 0;
     double v;
 
     if (field(s, FORE_FIELD_ONLINE_VCPUS, &v) && norm->online_lo <= norm->online_hi &&
@@ -206,7 +271,7 @@ void fore_features_step(const ForeFeatureNorm *norm, ForeFeatureState *state,
 {
     double level[FORE_LEVEL_N];
     RawFeatures raw = {.has = 0};
-    uint32_t masked = guarded(norm, sample);
+    uint64_t masked = guarded(norm, sample);
 
     levels_update(state, sample);
     for (unsigned l = 0; l < FORE_LEVEL_N; l++) {
@@ -214,10 +279,10 @@ void fore_features_step(const ForeFeatureNorm *norm, ForeFeatureState *state,
     }
     raw_features(sample, level, &raw);
     for (unsigned f = 0; f < FORE_FEATURE_N; f++) {
-        bool has = norm->sd[f] > 0.0 && ((raw.has & ~masked) >> f & 1u) != 0;
+        bool has = norm->sd[f] > 0.0 && HAS(raw.has & ~masked, f);
         double z = has ? (raw.value[f] - norm->mean[f]) / norm->sd[f] : 0.0;
 
-        if (((DEMANDS >> f) & 1u) == 0 && has) {
+        if (!HAS(DEMANDS, f) && has) {
             z = CLAMP(z, norm->lo[f] - RANGE_SLACK, norm->hi[f] + RANGE_SLACK);
         }
         ret_x[f] = (ForeReal)CLAMP(z, -INPUT_LIMIT, INPUT_LIMIT);
@@ -289,8 +354,30 @@ static void fit_range(const ForeWindow *windows, size_t n, ForeField f, double *
     }
 }
 
+/* What the calendar may say: nothing of days before two of them were seen, or of weeks. */
+static uint64_t calendar_unknown(const ForeWindow *windows, size_t n)
+{
+    int64_t first = INT64_MAX, last = 0;
+
+    for (size_t w = 0; w < n; w++) {
+        for (size_t i = 0; i < windows[w].n; i++) {
+            int64_t ms = windows[w].samples[i].wall_ms;
+
+            if (ms > 0) {
+                first = MIN(first, ms);
+                last = MAX(last, ms);
+            }
+        }
+    }
+    if (last < first || last - first < 2 * DAY_MS) {
+        return CALENDAR;
+    }
+    return last - first < 2 * WEEK_MS ? BIT(WEEKEND) : 0;
+}
+
 void fore_features_fit(const ForeWindow *windows, size_t n, ForeFeatureNorm *ret_norm)
 {
+    uint64_t unknown = calendar_unknown(windows, n);
     Moments moments[FORE_FEATURE_N] = {{0}};
     double lo[FORE_FEATURE_N], hi[FORE_FEATURE_N];
 
@@ -312,7 +399,7 @@ void fore_features_fit(const ForeWindow *windows, size_t n, ForeFeatureNorm *ret
             }
             raw_features(&windows[w].samples[i], level, &raw);
             for (unsigned f = 0; f < FORE_FEATURE_N; f++) {
-                if ((raw.has >> f & 1u) != 0) {
+                if (HAS(raw.has, f)) {
                     lo[f] = moments[f].n > 0.0 ? MIN(lo[f], raw.value[f]) : raw.value[f];
                     hi[f] = moments[f].n > 0.0 ? MAX(hi[f], raw.value[f]) : raw.value[f];
                     moments_add(&moments[f], raw.value[f]);
@@ -322,7 +409,7 @@ void fore_features_fit(const ForeWindow *windows, size_t n, ForeFeatureNorm *ret
     }
     for (unsigned f = 0; f < FORE_FEATURE_N; f++) {
         double sd = sqrt(moments_variance(&moments[f]));
-        bool constant = sd < 1e-9 * MAX(1.0, fabs(moments[f].mean));
+        bool constant = HAS(unknown, f) || sd < 1e-9 * MAX(1.0, fabs(moments[f].mean));
 
         ret_norm->mean[f] = moments[f].mean;
         ret_norm->sd[f] = constant ? 0.0 : sd;

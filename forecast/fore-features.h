@@ -29,6 +29,24 @@ typedef enum {
     FORE_FEATURE_PSI_CPU,  /* 0..1 */
     FORE_FEATURE_PSI_MEM,
     FORE_FEATURE_ONLINE_VCPUS, /* log(1 + vCPUs) */
+    FORE_FEATURE_PSI_IO,       /* 0..1 */
+    FORE_FEATURE_UPTIME,       /* log(1 + seconds) */
+    FORE_FEATURE_MIX_SIMD,     /* 0..1, as the next four */
+    FORE_FEATURE_MIX_STRING,
+    FORE_FEATURE_SYSCALL_FILE,
+    FORE_FEATURE_SYSCALL_NET,
+    FORE_FEATURE_SPACE_TOP,
+    FORE_FEATURE_SWITCHES_PER_INSN, /* difference of logarithms */
+    FORE_FEATURE_WORKING_SET,       /* / mean memory demand */
+    FORE_FEATURE_SIGNATURE_A,       /* 0..1 */
+    FORE_FEATURE_SIGNATURE_B,
+    FORE_FEATURE_SIGNATURE_C,
+    FORE_FEATURE_NEXT_IN,       /* log(1 + seconds) */
+    FORE_FEATURE_RESERVED_VCPU, /* / mean vCPU demand */
+    FORE_FEATURE_RESERVED_MEM,  /* / mean memory demand */
+    FORE_FEATURE_DAY_SIN,       /* of the time of day, UTC; known once training spans two days */
+    FORE_FEATURE_DAY_COS,
+    FORE_FEATURE_WEEKEND, /* 0 or 1; known once training spans two weeks */
     FORE_FEATURE_N
 } ForeFeature;
 extern const char *const fore_feature_names[FORE_FEATURE_N];
@@ -89,9 +107,12 @@ bool fore_features_norm_is_valid(const ForeFeatureNorm *norm);
 
 /* Groups of features that come and go together; training drops them to learn to do without. */
 typedef enum {
-    FORE_GROUP_CAPACITY, /* moves with the capacity: may not be relied on */
-    FORE_GROUP_PROFILE,  /* from the profile page: absent when the plugin is */
+    FORE_GROUP_CAPACITY,  /* moves with the capacity: may not be relied on */
+    FORE_GROUP_PROFILE,   /* from the profile page: absent when the plugin is */
+    FORE_GROUP_DEEP,      /* of it, what only the levels standard and full have */
+    FORE_GROUP_ANNOUNCED, /* from an application in the guest, which may fall silent */
     FORE_GROUP_N
 } ForeFeatureGroup;
+G_STATIC_ASSERT(FORE_FEATURE_N <= 64);
 /** fore_features_group: bit mask of ForeFeature; the demands are in no group */
-uint32_t fore_features_group(ForeFeatureGroup group);
+uint64_t fore_features_group(ForeFeatureGroup group);

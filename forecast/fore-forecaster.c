@@ -219,6 +219,7 @@ void fore_forecaster_set_model(ForeForecaster *fc, ForeModel *model)
     /* another model is judged anew */
     fore_judge_init(&fc->judge);
     if (fc->model != NULL) {
+        fore_calibration_set_prior(&fc->calibration, fc->model->prior);
         fc->h = g_new0(ForeReal, fc->model->shape.n_hidden);
         fc->c = g_new0(ForeReal, fc->model->shape.n_hidden);
         fc->scratch = g_new0(ForeReal, 5 * (size_t)fc->model->shape.n_hidden);

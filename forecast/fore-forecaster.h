@@ -29,19 +29,31 @@ typedef struct {
     unsigned patience;   /* epochs without a better validation loss before stopping; 0 means 25 */
     uint64_t seed;
     double validation_share; /* last part of the history kept for validation; 0 means 0.2 */
+    const void *resume;      /* checkpoint to go on from; NULL: from the start */
+    size_t resume_size;      /* bytes */
 } ForeTrainConfig;
+typedef struct ForeTrainer ForeTrainer; /* training under way */
 typedef struct {
     unsigned epoch, max_epochs;
     double loss, validation_loss, best_validation_loss;
     double naive_validation_loss; /* quantile loss of last-value on the same part, same unit */
     double eta_s;                 /* estimated from @elapsed_s the caller measures; -1 unknown */
+    const ForeTrainer *trainer;   /* for fore_train_checkpoint(), within the callback only */
 } ForeTrainProgress;
+/**
+ * fore_train_checkpoint: all that training needs to go on after this epoch; the layout is in
+ * fore-checkpoint.c.  Trained on from here, with the same windows and settings, it ends in the same
+ * weights bit for bit.
+ * Returns: (transfer full)
+ */
+GBytes *fore_train_checkpoint(const ForeTrainer *trainer);
 /** ForeTrainStep: called after each epoch; false stops training (best weights so far are kept) */
 typedef bool (*ForeTrainStep)(const ForeTrainProgress *progress, gpointer data);
 /**
  * fore_model_train: back-propagation through time on recorded windows
  * @windows: [n] histories (of any VMs), each on its own time axis
- * Errors: FORE_ERROR_INVALID (fewer than 60 usable samples in all; says how many there are)
+ * Errors: FORE_ERROR_INVALID (fewer than 60 usable samples in all; says how many there are; or a
+ * checkpoint that is damaged or belongs to another history or other settings)
  */
 ForeModel *fore_model_train(const ForeWindow *windows, size_t n, const ForeTrainConfig *config,
                             ForeTrainStep step, gpointer data, GError **error);

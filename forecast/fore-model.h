@@ -26,6 +26,8 @@ struct ForeModel {
     ForeFeatureNorm norm;
     ForeModelFacts facts;
     ForeReal *params; /* [fore_lstm_layout(shape).n] */
+    double prior[FORE_N_GROUP]
+                [FORE_N_QUANTILE]; /* widths that a new VM starts with (calibration) */
 };
 
 /** fore_model_shape: the shape of this build with @hidden cells (may be out of range, see

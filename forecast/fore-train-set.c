@@ -17,16 +17,17 @@
 
 #include "forecast/fore-score.h"
 
-#define MIN_PASS      30    /* steps that a pass has at least, when the window does */
-#define MAX_PASS      4096  /* and at most: memory of a stream */
-#define WARP          0.06  /* share of steps repeated, and left out, in a short history */
-#define WARP_HISTORY  600.0 /* steps that count as short */
-#define NOISE         0.08  /* standard deviations, each step */
-#define DEMAND_NOISE  0.02
-#define OFFSET        0.15 /* standard deviations, each pass */
-#define TOGGLE        0.04 /* chance a step that a group comes or goes */
-#define DROP_CAPACITY 0.6  /* share of time without the features that follow capacity */
-#define DROP_PROFILE  0.1
+#define MIN_PASS       30    /* steps that a pass has at least, when the window does */
+#define WARP           0.06  /* share of steps repeated, and left out, in a short history */
+#define WARP_HISTORY   600.0 /* steps that count as short */
+#define NOISE          0.08  /* standard deviations, each step */
+#define DEMAND_NOISE   0.02
+#define OFFSET         0.15 /* standard deviations, each pass */
+#define TOGGLE         0.04 /* chance a step that a group comes or goes */
+#define DROP_CAPACITY  0.6  /* share of time without the features that follow capacity */
+#define DROP_PROFILE   0.1
+#define DROP_DEEP      0.2
+#define DROP_ANNOUNCED 0.3
 
 size_t fore_train_set_count(const ForeWindow *windows, size_t n)
 {
@@ -131,6 +132,15 @@ void fore_train_stream_init(ForeTrainStream *stream, uint64_t seed)
     stream->rng.state = seed;
     stream->keep_dropped[FORE_GROUP_CAPACITY] = DROP_CAPACITY;
     stream->keep_dropped[FORE_GROUP_PROFILE] = DROP_PROFILE;
+    stream->keep_dropped[FORE_GROUP_DEEP] = DROP_DEEP;
+    stream->keep_dropped[FORE_GROUP_ANNOUNCED] = DROP_ANNOUNCED;
+}
+
+void fore_train_stream_room(ForeTrainStream *stream)
+{
+    if (stream->steps == NULL) {
+        stream->steps = g_new(uint32_t, FORE_TRAIN_MAX_PASS);
+    }
 }
 
 void fore_train_stream_done(ForeTrainStream *stream)
@@ -164,11 +174,9 @@ void fore_train_stream_restart(ForeTrainStream *stream, const ForeTrainSet *set)
     size_t step = pick_start(stream, set);
     double warp = WARP * MIN(1.0, WARP_HISTORY / (double)set->n_train);
 
-    if (stream->steps == NULL) {
-        stream->steps = g_new(uint32_t, MAX_PASS);
-    }
+    fore_train_stream_room(stream);
     stream->n = stream->at = 0;
-    while (step < stream->window->n_train && stream->n < MAX_PASS) {
+    while (step < stream->window->n_train && stream->n < FORE_TRAIN_MAX_PASS) {
         double u = fore_random_unit(&stream->rng);
 
         stream->steps[stream->n++] = (uint32_t)step;
@@ -185,9 +193,9 @@ void fore_train_stream_restart(ForeTrainStream *stream, const ForeTrainSet *set)
 }
 
 /* Which features are away at this step; groups come and go as a two-state chain. */
-static uint32_t dropped_now(ForeTrainStream *stream)
+static uint64_t dropped_now(ForeTrainStream *stream)
 {
-    uint32_t away = 0;
+    uint64_t away = 0;
 
     for (unsigned g = 0; g < FORE_GROUP_N; g++) {
         double share = stream->keep_dropped[g];
@@ -205,7 +213,7 @@ void fore_train_stream_next(ForeTrainStream *stream, ForeReal *ret_x, ForeReal *
                             ForeReal *ret_weight)
 {
     const ForeReal *x;
-    uint32_t away;
+    uint64_t away;
 
     if (fore_train_stream_ended(stream)) {
         memset(ret_x, 0, FORE_FEATURE_N_IN * sizeof(ForeReal));
@@ -216,7 +224,7 @@ void fore_train_stream_next(ForeTrainStream *stream, ForeReal *ret_x, ForeReal *
     away = dropped_now(stream);
     x = stream->window->x + (size_t)stream->steps[stream->at] * FORE_FEATURE_N_IN;
     for (unsigned f = 0; f < FORE_FEATURE_N; f++) {
-        bool has = x[FORE_FEATURE_N + f] > 0 && (away >> f & 1u) == 0;
+        bool has = x[FORE_FEATURE_N + f] > 0 && (away >> f & 1) == 0;
         double sd = f < FORE_FEATURE_N_SKIP ? DEMAND_NOISE : NOISE;
         ForeReal noise = (ForeReal)(sd * fore_random_normal(&stream->rng));
 

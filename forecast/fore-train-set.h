@@ -42,17 +42,21 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeTrainSet, fore_train_set_free)
 void fore_train_set_targets(const ForeTrainWindow *window, const uint32_t *steps, size_t n,
                             size_t at, size_t end, ForeReal *ret_target, ForeReal *ret_weight);
 
+#define FORE_TRAIN_MAX_PASS 4096 /* steps of one pass at most: memory of a stream */
+
 typedef struct {
     ForeRandom rng;
     const ForeTrainWindow *window;
     uint32_t *steps; /* [n] */
-    size_t n, at, room;
+    size_t n, at;
     ForeReal offset[FORE_FEATURE_N]; /* of this pass */
     bool dropped[FORE_GROUP_N];
     double keep_dropped[FORE_GROUP_N]; /* share of time that the group is away */
 } ForeTrainStream;
 
 void fore_train_stream_init(ForeTrainStream *stream, uint64_t seed);
+/** fore_train_stream_room: make room for FORE_TRAIN_MAX_PASS steps */
+void fore_train_stream_room(ForeTrainStream *stream);
 void fore_train_stream_done(ForeTrainStream *stream);
 /** fore_train_stream_ended: the next fill begins a new pass: reset the state of the network first
  */

@@ -6,6 +6,9 @@
  * what is kept and when to stop.  When the history is short that last part is too precious to be
  * left out: training then goes on for a few epochs at a low rate on all of it.
  *
+ * Resumable: all of a trainer's state at the end of an epoch fits in a checkpoint
+ * (fore-checkpoint.c); training that goes on from one ends in the same weights bit for bit.
+ *
  * Deterministic: the same windows, configuration and build give the same weights bit for bit.  No
  * globals, so it may run in any thread; it holds about 30 MB and never blocks.
  */
@@ -13,41 +16,29 @@
 #include <string.h>
 
 #include "common/fore-error.h"
-#include "forecast/fore-adam.h"
 #include "forecast/fore-baseline.h"
-#include "forecast/fore-model.h"
-#include "forecast/fore-train-set.h"
+#include "forecast/fore-calibration.h"
+#include "forecast/fore-trainer.h"
 
 #define MIN_SAMPLES    60 /* fewer cannot hold a pattern and its validation */
-#define BATCH          16
-#define CHUNK          32 /* steps of one truncated back-propagation */
+#define DEFAULT_HIDDEN 32
 #define PASSES         12 /* times an epoch shows each step of a short history */
 #define MAX_UPDATES    64 /* of one epoch */
 #define RATE_FIRST     6e-3
 #define RATE_LAST      6e-4
 #define RATE_REFIT     1e-3
 #define REFIT_EPOCHS   10
-#define REFIT_SAMPLES  2000 /* a history shorter than this is also learned to its end */
-#define VALIDATION_MAX 4096 /* steps of one window that are validated; the last ones */
-#define WARM_UP        256  /* steps run before them so that the state is right */
+#define REFIT_SAMPLES  2000  /* a history shorter than this is also learned to its end */
+#define VALIDATION_MAX 4096  /* steps of one window that are validated; the last ones */
+#define PRIOR_STEPS    500.0 /* steps that no need for another width counts for */
+#define WARM_UP        256   /* steps run before them so that the state is right */
 
-typedef struct {
-    ForeLstmShape shape;
-    size_t n_params;
-    ForeTrainSet *set;
-    ForeLstmTape *tape;  /* CHUNK steps of BATCH streams */
-    ForeLstmTape *check; /* CHUNK steps of one stream */
-    ForeAdam *adam;
-    ForeReal *params, *best, *grad;
-    ForeReal *dy;              /* [CHUNK][BATCH][FORE_MODEL_N_OUT] */
-    ForeReal *target, *weight; /* [CHUNK][BATCH][FORE_N_GROUP] */
-    ForeTrainStream streams[BATCH];
-    unsigned updates; /* of one epoch */
-} Trainer;
-
-static void trainer_free(Trainer *tr)
+void fore_trainer_free(ForeTrainer *tr)
 {
-    for (unsigned b = 0; b < BATCH; b++) {
+    if (tr == NULL) {
+        return;
+    }
+    for (unsigned b = 0; b < FORE_TRAIN_BATCH; b++) {
         fore_train_stream_done(&tr->streams[b]);
     }
     fore_train_set_free(tr->set);
@@ -62,7 +53,6 @@ static void trainer_free(Trainer *tr)
     g_free(tr->weight);
     g_free(tr);
 }
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Trainer, trainer_free)
 
 static int by_value(gconstpointer a, gconstpointer b)
 {
@@ -73,7 +63,7 @@ static int by_value(gconstpointer a, gconstpointer b)
 }
 
 /* Quantiles of all targets of one group: what a forecaster that knows nothing else should say. */
-static void start_at_marginals(Trainer *tr)
+static void start_at_marginals(ForeTrainer *tr)
 {
     ForeLstmLayout at = fore_lstm_layout(&tr->shape);
     g_autoptr(GArray) values = g_array_new(FALSE, FALSE, sizeof(double));
@@ -104,19 +94,27 @@ static void start_at_marginals(Trainer *tr)
     }
 }
 
-static Trainer *trainer_new(const ForeWindow *windows, size_t n, const ForeFeatureNorm *norm,
-                            unsigned hidden, const ForeTrainConfig *config)
+ForeTrainer *fore_trainer_new(const ForeWindow *windows, size_t n, const ForeFeatureNorm *norm,
+                              const ForeTrainConfig *config)
 {
-    Trainer *tr = g_new0(Trainer, 1);
+    ForeTrainer *tr = g_new0(ForeTrainer, 1);
     ForeRandom rng = {.state = config->seed};
     double share = config->validation_share > 0.0 ? config->validation_share : 0.2;
-    size_t rows = CHUNK * BATCH;
+    size_t rows = FORE_TRAIN_CHUNK * FORE_TRAIN_BATCH;
 
-    tr->shape = fore_model_shape(hidden);
+    tr->config = *config;
+    tr->config.hidden = config->hidden > 0 ? config->hidden : DEFAULT_HIDDEN;
+    tr->config.max_epochs = config->max_epochs > 0 ? config->max_epochs : 200;
+    tr->config.patience = config->patience > 0 ? config->patience : 25;
+    tr->config.validation_share = MIN(share, 0.5);
+    tr->best_loss = INFINITY;
+    tr->facts.seed = config->seed;
+    tr->shape = fore_model_shape(tr->config.hidden);
     tr->n_params = fore_lstm_layout(&tr->shape).n;
-    tr->set = fore_train_set_new(windows, n, norm, MIN(share, 0.5));
-    tr->tape = fore_lstm_tape_new(&tr->shape, CHUNK, BATCH);
-    tr->check = fore_lstm_tape_new(&tr->shape, CHUNK, 1);
+    tr->set = fore_train_set_new(windows, n, norm, tr->config.validation_share);
+    tr->facts.samples = tr->set->usable;
+    tr->tape = fore_lstm_tape_new(&tr->shape, FORE_TRAIN_CHUNK, FORE_TRAIN_BATCH);
+    tr->check = fore_lstm_tape_new(&tr->shape, FORE_TRAIN_CHUNK, 1);
     tr->adam = fore_adam_new(tr->n_params);
     tr->params = g_new0(ForeReal, tr->n_params);
     tr->best = g_new0(ForeReal, tr->n_params);
@@ -126,24 +124,25 @@ static Trainer *trainer_new(const ForeWindow *windows, size_t n, const ForeFeatu
     tr->weight = g_new0(ForeReal, rows * FORE_N_GROUP);
     fore_lstm_init(&tr->shape, &rng, tr->params);
     start_at_marginals(tr);
-    for (unsigned b = 0; b < BATCH; b++) {
+    for (unsigned b = 0; b < FORE_TRAIN_BATCH; b++) {
         fore_train_stream_init(&tr->streams[b], fore_random_u64(&rng));
     }
+    fore_checkpoint_fingerprint(windows, n, &tr->config, tr->fingerprint);
     tr->updates = (unsigned)CLAMP(PASSES * tr->set->n_train / rows, 1, MAX_UPDATES);
     return tr;
 }
 
-static void fill_chunk(Trainer *tr)
+static void fill_chunk(ForeTrainer *tr)
 {
-    for (unsigned b = 0; b < BATCH; b++) {
+    for (unsigned b = 0; b < FORE_TRAIN_BATCH; b++) {
         ForeTrainStream *stream = &tr->streams[b];
 
         if (fore_train_stream_ended(stream)) {
             fore_train_stream_restart(stream, tr->set);
             fore_lstm_tape_reset(tr->tape, b);
         }
-        for (unsigned t = 0; t < CHUNK; t++) {
-            size_t row = (size_t)t * BATCH + b;
+        for (unsigned t = 0; t < FORE_TRAIN_CHUNK; t++) {
+            size_t row = (size_t)t * FORE_TRAIN_BATCH + b;
 
             fore_train_stream_next(stream, tr->tape->x + row * FORE_FEATURE_N_IN,
                                    tr->target + row * FORE_N_GROUP,
@@ -163,29 +162,29 @@ static double sum_of(const ForeReal *v, size_t n)
 }
 
 /* One update; returns the mean loss of its chunk, NAN when there was nothing to learn. */
-static double train_chunk(Trainer *tr, double rate)
+static double train_chunk(ForeTrainer *tr, double rate)
 {
-    size_t n_groups = (size_t)CHUNK * BATCH * FORE_N_GROUP;
+    size_t n_groups = (size_t)FORE_TRAIN_CHUNK * FORE_TRAIN_BATCH * FORE_N_GROUP;
     double known, loss;
 
     fill_chunk(tr);
     known = sum_of(tr->weight, n_groups);
-    fore_lstm_forward(tr->tape, tr->params, CHUNK);
+    fore_lstm_forward(tr->tape, tr->params, FORE_TRAIN_CHUNK);
     if (known <= 0.0) {
-        fore_lstm_tape_carry(tr->tape, CHUNK);
+        fore_lstm_tape_carry(tr->tape, FORE_TRAIN_CHUNK);
         return NAN;
     }
     loss = fore_quantile_loss(tr->tape->y, tr->target, tr->weight, n_groups, 1.0 / known, tr->dy);
     memset(tr->grad, 0, tr->n_params * sizeof(ForeReal));
-    fore_lstm_backward(tr->tape, tr->params, CHUNK, tr->dy, tr->grad);
-    fore_lstm_tape_carry(tr->tape, CHUNK);
+    fore_lstm_backward(tr->tape, tr->params, FORE_TRAIN_CHUNK, tr->dy, tr->grad);
+    fore_lstm_tape_carry(tr->tape, FORE_TRAIN_CHUNK);
     if (!fore_adam_step(tr->adam, tr->params, tr->grad, rate)) {
         return NAN;
     }
     return loss / (known * FORE_N_QUANTILE);
 }
 
-static double train_epoch(Trainer *tr, double rate)
+static double train_epoch(ForeTrainer *tr, double rate)
 {
     double loss = 0.0;
     unsigned n = 0;
@@ -208,7 +207,7 @@ static size_t first_scored(const ForeTrainWindow *tw)
 }
 
 /* Pinball loss of @params on the validation part of one window, added to @loss and @known. */
-static void validate_window(Trainer *tr, const ForeReal *params, const ForeTrainWindow *tw,
+static void validate_window(ForeTrainer *tr, const ForeReal *params, const ForeTrainWindow *tw,
                             const uint32_t *steps, double *loss, double *known)
 {
     size_t first = first_scored(tw);
@@ -217,7 +216,7 @@ static void validate_window(Trainer *tr, const ForeReal *params, const ForeTrain
 
     fore_lstm_tape_reset(tr->check, 0);
     while (at < tw->n) {
-        unsigned n = (unsigned)MIN(CHUNK, tw->n - at);
+        unsigned n = (unsigned)MIN(FORE_TRAIN_CHUNK, tw->n - at);
 
         memcpy(tr->check->x, tw->x + at * FORE_FEATURE_N_IN,
                (size_t)n * FORE_FEATURE_N_IN * sizeof(ForeReal));
@@ -251,7 +250,7 @@ static uint32_t *plain_steps(const ForeTrainSet *set)
     return steps;
 }
 
-static double validate(Trainer *tr, const ForeReal *params)
+static double validate(ForeTrainer *tr, const ForeReal *params)
 {
     g_autofree uint32_t *steps = plain_steps(tr->set);
     double loss = 0.0, known = 0.0;
@@ -297,7 +296,7 @@ static double validate_naive(const ForeTrainSet *set)
 }
 
 /* Learns the validation part as well, when the history is so short that it is missed. */
-static void refit_on_all(Trainer *tr)
+static void refit_on_all(ForeTrainer *tr)
 {
     tr->set->n_train = 0;
     for (size_t w = 0; w < tr->set->n_windows; w++) {
@@ -313,53 +312,112 @@ static void refit_on_all(Trainer *tr)
     memcpy(tr->best, tr->adam->mean, tr->n_params * sizeof(ForeReal));
 }
 
-static bool params_are_finite(const Trainer *tr)
+static bool params_are_finite(const ForeTrainer *tr)
 {
     return isfinite(sum_of(tr->best, tr->n_params));
 }
 
-/* Returns false when the caller asked to stop. */
-static bool run_epochs(Trainer *tr, const ForeTrainConfig *config, ForeModelFacts *facts,
-                       ForeTrainStep step, gpointer data)
+/* One epoch and its validation; returns false when the caller asked to stop. */
+static bool run_epoch(ForeTrainer *tr, ForeTrainStep step, gpointer data)
 {
-    unsigned max_epochs = config->max_epochs > 0 ? config->max_epochs : 200;
-    unsigned patience = config->patience > 0 ? config->patience : 25;
-    double best = INFINITY;
-    bool go_on = true;
+    unsigned max_epochs = tr->config.max_epochs;
+    double turn = cos(G_PI * tr->epoch / max_epochs);
+    double rate = RATE_LAST + 0.5 * (RATE_FIRST - RATE_LAST) * (1.0 + turn);
+    ForeTrainProgress progress = {.max_epochs = max_epochs, .eta_s = -1.0, .trainer = tr};
 
-    facts->naive_validation_loss = validate_naive(tr->set);
-    for (unsigned e = 0; e < max_epochs && go_on; e++) {
-        double turn = cos(G_PI * e / max_epochs);
-        double rate = RATE_LAST + 0.5 * (RATE_FIRST - RATE_LAST) * (1.0 + turn);
-        ForeTrainProgress progress = {.epoch = e + 1, .max_epochs = max_epochs, .eta_s = -1.0};
+    progress.loss = train_epoch(tr, rate);
+    progress.validation_loss = validate(tr, tr->adam->mean);
+    tr->epoch++;
+    if (progress.validation_loss < tr->best_loss) {
+        tr->best_loss = progress.validation_loss;
+        memcpy(tr->best, tr->adam->mean, tr->n_params * sizeof(ForeReal));
+        tr->facts.epochs = tr->epoch;
+        tr->facts.loss = progress.loss;
+        tr->facts.validation_loss = tr->best_loss;
+    }
+    progress.epoch = tr->epoch;
+    progress.best_validation_loss = tr->best_loss;
+    progress.naive_validation_loss = tr->facts.naive_validation_loss;
+    return step == NULL || step(&progress, data);
+}
 
-        progress.loss = train_epoch(tr, rate);
-        progress.validation_loss = validate(tr, tr->adam->mean);
-        if (progress.validation_loss < best) {
-            best = progress.validation_loss;
-            memcpy(tr->best, tr->adam->mean, tr->n_params * sizeof(ForeReal));
-            facts->epochs = e + 1;
-            facts->loss = progress.loss;
-            facts->validation_loss = best;
-        }
-        progress.best_validation_loss = best;
-        progress.naive_validation_loss = facts->naive_validation_loss;
-        go_on = step == NULL || step(&progress, data);
-        if (e + 1 >= facts->epochs + patience) {
-            break;
+static bool run_epochs(ForeTrainer *tr, ForeTrainStep step, gpointer data)
+{
+    tr->facts.naive_validation_loss = validate_naive(tr->set);
+    while (tr->epoch < tr->config.max_epochs &&
+           (tr->epoch == 0 || tr->epoch < tr->facts.epochs + tr->config.patience)) {
+        if (!run_epoch(tr, step, data)) {
+            return false;
         }
     }
-    return go_on;
+    return true;
+}
+
+/* Widths that the validation part needed, window @tw; adds the levels after each truth to @sum. */
+static double prior_of_window(ForeTrainer *tr, const ForeTrainWindow *tw, const uint32_t *steps,
+                              double sum[][FORE_N_QUANTILE])
+{
+    size_t first = first_scored(tw);
+    size_t at = first > WARM_UP ? first - WARM_UP : 0;
+    ForeReal target[FORE_N_GROUP], weight[FORE_N_GROUP], quantile[FORE_MODEL_N_OUT];
+    ForeCalibration cal;
+    double n = 0.0;
+
+    fore_calibration_init(&cal);
+    fore_lstm_tape_reset(tr->check, 0);
+    for (; at < tw->n; at++) {
+        double q[FORE_N_GROUP][FORE_N_QUANTILE];
+
+        memcpy(tr->check->x, tw->x + at * FORE_FEATURE_N_IN, FORE_FEATURE_N_IN * sizeof(ForeReal));
+        fore_lstm_forward(tr->check, tr->best, 1);
+        fore_lstm_tape_carry(tr->check, 1);
+        if (at < first) {
+            continue;
+        }
+        fore_quantile_from_raw(tr->check->y, FORE_N_GROUP, quantile);
+        fore_train_set_targets(tw, steps, tw->n, at, tw->n, target, weight);
+        for (unsigned i = 0; i < FORE_MODEL_N_OUT; i++) {
+            q[i / FORE_N_QUANTILE][i % FORE_N_QUANTILE] = (double)quantile[i];
+        }
+        fore_calibration_apply(&cal, q);
+        for (unsigned g = 0; g < FORE_N_GROUP; g++) {
+            fore_calibration_observe(&cal, g, q[g], weight[g] > 0 ? (double)target[g] : NAN);
+            for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+                sum[g][k] += cal.level[g][k];
+            }
+        }
+        n += 1.0;
+    }
+    return n;
+}
+
+/* What a new VM starts from: the mean of these levels, drawn to 0 when few steps tell of them. */
+static void fit_prior(ForeTrainer *tr, double ret[][FORE_N_QUANTILE])
+{
+    g_autofree uint32_t *steps = plain_steps(tr->set);
+    double n = 0.0;
+
+    memset(ret, 0, sizeof(double) * FORE_N_GROUP * FORE_N_QUANTILE);
+    for (size_t w = 0; w < tr->set->n_windows; w++) {
+        n += prior_of_window(tr, &tr->set->windows[w], steps, ret);
+    }
+    for (unsigned g = 0; g < FORE_N_GROUP; g++) {
+        for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+            ret[g][k] /= n + PRIOR_STEPS;
+        }
+    }
 }
 
 ForeModel *fore_model_train(const ForeWindow *windows, size_t n, const ForeTrainConfig *config,
                             ForeTrainStep step, gpointer data, GError **error)
 {
-    g_autoptr(Trainer) tr = NULL;
+    g_autoptr(ForeTrainer) tr = NULL;
     size_t usable = fore_train_set_count(windows, n);
-    unsigned hidden = config->hidden > 0 ? config->hidden : 32;
-    ForeModelFacts facts = {.samples = usable, .seed = config->seed};
+    unsigned hidden = config->hidden > 0 ? config->hidden : DEFAULT_HIDDEN;
+    double prior[FORE_N_GROUP][FORE_N_QUANTILE];
     ForeFeatureNorm norm;
+    ForeModel *model;
+    bool go_on;
 
     if (usable < MIN_SAMPLES) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
@@ -373,8 +431,14 @@ ForeModel *fore_model_train(const ForeWindow *windows, size_t n, const ForeTrain
         return NULL;
     }
     fore_features_fit(windows, n, &norm);
-    tr = trainer_new(windows, n, &norm, hidden, config);
-    if (run_epochs(tr, config, &facts, step, data) && usable < REFIT_SAMPLES) {
+    tr = fore_trainer_new(windows, n, &norm, config);
+    if (config->resume != NULL &&
+        !fore_checkpoint_restore(tr, config->resume, config->resume_size, error)) {
+        return NULL;
+    }
+    go_on = run_epochs(tr, step, data);
+    fit_prior(tr, prior);
+    if (go_on && usable < REFIT_SAMPLES) {
         refit_on_all(tr);
     }
     if (!fore_features_norm_is_valid(&norm) || !params_are_finite(tr)) {
@@ -382,5 +446,7 @@ ForeModel *fore_model_train(const ForeWindow *windows, size_t n, const ForeTrain
                     "history: training did not converge to finite weights; check the samples");
         return NULL;
     }
-    return fore_model_new(&tr->shape, &norm, &facts, tr->best);
+    model = fore_model_new(&tr->shape, &norm, &tr->facts, tr->best);
+    memcpy(model->prior, prior, sizeof(prior));
+    return model;
 }

@@ -6,6 +6,7 @@
 
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
+#include "forecast/fore-calibration.h"
 #include "forecast/fore-model.h"
 
 #define MAGIC     "FOREWGTS"
@@ -98,6 +99,10 @@ GBytes *fore_model_encode(const ForeModel *model)
     put_f64(out, model->facts.loss);
     put_f64(out, model->facts.validation_loss);
     put_f64(out, model->facts.naive_validation_loss);
+    fore_put_le32(out, FORE_MODEL_N_OUT);
+    for (unsigned i = 0; i < FORE_MODEL_N_OUT; i++) {
+        put_f64(out, model->prior[i / FORE_N_QUANTILE][i % FORE_N_QUANTILE]);
+    }
     fore_put_le32(out, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
         put_f32(out, (float)model->params[i]);
@@ -189,6 +194,20 @@ static bool read_facts(ForeCursor *cur, ForeModelFacts *facts, GError **error)
     return true;
 }
 
+static bool read_prior(ForeCursor *cur, double ret[][FORE_N_QUANTILE], GError **error)
+{
+    bool fine = fore_cursor_le32(cur) == FORE_MODEL_N_OUT;
+
+    for (unsigned i = 0; fine && i < FORE_MODEL_N_OUT; i++) {
+        double level = read_f64(cur);
+
+        /* written so that NaN is refused */
+        fine = level >= FORE_CALIBRATION_MIN && level <= FORE_CALIBRATION_MAX;
+        ret[i / FORE_N_QUANTILE][i % FORE_N_QUANTILE] = level;
+    }
+    return fine || refuse(error, "its calibration levels are out of range", RETRAIN);
+}
+
 static ForeReal *read_params(ForeCursor *cur, const ForeLstmShape *shape, GError **error)
 {
     uint32_t n = fore_cursor_le32(cur);
@@ -252,7 +271,9 @@ ForeModel *fore_model_decode(const void *data, size_t size, GError **error)
     ForeLstmShape shape;
     ForeFeatureNorm norm;
     ForeModelFacts facts;
+    double prior[FORE_N_GROUP][FORE_N_QUANTILE];
     g_autofree ForeReal *params = NULL;
+    ForeModel *model;
 
     if (!open_envelope(data, size, &cur, error)) {
         return NULL;
@@ -267,12 +288,14 @@ ForeModel *fore_model_decode(const void *data, size_t size, GError **error)
     if (!read_names(&cur, fore_feature_names, FORE_FEATURE_N, "feature", error) ||
         !read_names(&cur, fore_resource_names, FORE_RES_N, "resource", error) ||
         !read_outputs(&cur, error) || !read_norm(&cur, &norm, error) ||
-        !read_facts(&cur, &facts, error)) {
+        !read_facts(&cur, &facts, error) || !read_prior(&cur, prior, error)) {
         return NULL;
     }
     params = read_params(&cur, &shape, error);
     if (params == NULL) {
         return NULL;
     }
-    return fore_model_new(&shape, &norm, &facts, params);
+    model = fore_model_new(&shape, &norm, &facts, params);
+    memcpy(model->prior, prior, sizeof(prior));
+    return model;
 }

@@ -237,6 +237,96 @@ static void test_prior(void)
     g_assert_cmpfloat(scale[0], >, 45.0);
 }
 
+/* @days of a VM, one sample an hour, its demand a wave of the day. */
+static void fit_days(unsigned days, ForeFeatureNorm *ret)
+{
+    g_autofree ForeSample *samples = g_new0(ForeSample, 24 * days + 1);
+    ForeWindow window = {.samples = samples, .n = 24 * days + 1};
+
+    for (unsigned i = 0; i < window.n; i++) {
+        samples[i].wall_ms = INT64_C(1700000000000) + INT64_C(3600000) * i;
+        samples[i].valid = 1u << FORE_FIELD_DEMAND_VCPU;
+        samples[i].value[FORE_FIELD_DEMAND_VCPU] = 1.0 + i % 24 / 24.0;
+    }
+    fore_features_fit(&window, 1, ret);
+}
+
+static void test_calendar(void)
+{
+    static const struct {
+        unsigned days;
+        bool day, week;
+    } cases[] = {{1, false, false}, {2, true, false}, {13, true, false}, {14, true, true}};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        ForeFeatureNorm norm;
+        ForeFeatureState state;
+        ForeSample s = {.wall_ms = INT64_C(1700000000000), .valid = 0};
+        ForeReal x[FORE_FEATURE_N_IN];
+        double scale[FORE_RES_N];
+
+        fit_days(cases[i].days, &norm);
+        g_assert_true(fore_features_norm_is_valid(&norm));
+        fore_feature_state_init(&state);
+        fore_features_step(&norm, &state, &s, x, scale);
+        g_assert_true((x[FORE_FEATURE_N + FORE_FEATURE_DAY_SIN] > 0) == cases[i].day);
+        g_assert_true((x[FORE_FEATURE_N + FORE_FEATURE_DAY_COS] > 0) == cases[i].day);
+        g_assert_true((x[FORE_FEATURE_N + FORE_FEATURE_WEEKEND] > 0) == cases[i].week);
+        s.wall_ms = 0; /* not known: masked, not midnight */
+        fore_features_step(&norm, &state, &s, x, scale);
+        g_assert_true(x[FORE_FEATURE_N + FORE_FEATURE_DAY_COS] == 0);
+    }
+}
+
+/* Each field of a sample is a feature of its own, alone; one that is away is masked, not zero. */
+static void test_each_field(void)
+{
+    static const struct {
+        ForeField field;
+        ForeFeature feature;
+    } pairs[] = {
+        {FORE_FIELD_PSI_IO, FORE_FEATURE_PSI_IO},
+        {FORE_FIELD_UPTIME, FORE_FEATURE_UPTIME},
+        {FORE_FIELD_MIX_SIMD, FORE_FEATURE_MIX_SIMD},
+        {FORE_FIELD_MIX_STRING, FORE_FEATURE_MIX_STRING},
+        {FORE_FIELD_SYSCALL_FILE, FORE_FEATURE_SYSCALL_FILE},
+        {FORE_FIELD_SYSCALL_NET, FORE_FEATURE_SYSCALL_NET},
+        {FORE_FIELD_SPACE_TOP, FORE_FEATURE_SPACE_TOP},
+        {FORE_FIELD_WORKING_SET, FORE_FEATURE_WORKING_SET},
+        {FORE_FIELD_SIGNATURE_A, FORE_FEATURE_SIGNATURE_A},
+        {FORE_FIELD_SIGNATURE_B, FORE_FEATURE_SIGNATURE_B},
+        {FORE_FIELD_SIGNATURE_C, FORE_FEATURE_SIGNATURE_C},
+        {FORE_FIELD_NEXT_IN, FORE_FEATURE_NEXT_IN},
+        {FORE_FIELD_RESERVED_VCPU, FORE_FEATURE_RESERVED_VCPU},
+        {FORE_FIELD_RESERVED_MEM, FORE_FEATURE_RESERVED_MEM},
+    };
+    ForeSample samples[40] = {{0}};
+    ForeWindow window = {.samples = samples, .n = 40};
+    ForeFeatureNorm norm;
+    ForeFeatureState state;
+    ForeReal x[FORE_FEATURE_N_IN];
+    double scale[FORE_RES_N];
+
+    for (unsigned t = 0; t < 40; t++) {
+        samples[t].valid = UINT32_MAX >> (32 - FORE_FIELD_N);
+        for (unsigned f = 0; f < FORE_FIELD_N; f++) {
+            samples[t].value[f] = 0.5 + (t * (f % 6 + 1)) % 7;
+        }
+    }
+    fore_features_fit(&window, 1, &norm);
+    fore_feature_state_init(&state);
+    for (unsigned i = 0; i < G_N_ELEMENTS(pairs); i++) {
+        for (unsigned gone = 0; gone < G_N_ELEMENTS(pairs); gone++) {
+            ForeSample s = samples[5];
+
+            s.valid &= ~(1u << pairs[gone].field);
+            fore_features_step(&norm, &state, &s, x, scale);
+            g_assert_true((x[FORE_FEATURE_N + pairs[i].feature] > 0) == (gone != i));
+            g_assert_true(gone != i || x[pairs[i].feature] == 0);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -248,5 +338,7 @@ int main(int argc, char **argv)
     g_test_add_func("/forecast/features/unseen-capacity-masks-what-follows-it", test_guard);
     g_test_add_func("/forecast/features/what-never-varied-is-masked", test_constant);
     g_test_add_func("/forecast/features/unlike-vms-make-a-weak-prior", test_prior);
+    g_test_add_func("/forecast/features/calendar-waits-for-days-and-weeks", test_calendar);
+    g_test_add_func("/forecast/features/each-field-stands-alone", test_each_field);
     return g_test_run();
 }

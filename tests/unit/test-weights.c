@@ -128,9 +128,9 @@ static void test_not_ours(void)
     repair_checksum(file);
     assert_refused(file, "'demand_vcpu'");
     at[0] = 'v';
-    file->data[8] = 2;
+    file->data[8] = FORE_WEIGHTS_VERSION + 1;
     repair_checksum(file);
-    assert_refused(file, "version 2");
+    assert_refused(file, "version 3");
     file->data[8] = FORE_WEIGHTS_VERSION;
     file->data[0] = 'G';
     repair_checksum(file);
@@ -213,6 +213,20 @@ static void test_norm(void)
     }
 }
 
+static void test_prior(void)
+{
+    static const double bad[] = {NAN, -1.5, 3.5, INFINITY};
+    g_autoptr(GByteArray) file = some_file();
+    ForeLstmShape shape = fore_model_shape(2);
+    guint last = file->len - 32 - 4 * (guint)fore_lstm_layout(&shape).n - 4 - 8;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
+        memcpy(file->data + last, &bad[i], 8);
+        repair_checksum(file);
+        assert_refused(file, "calibration");
+    }
+}
+
 static void test_describe(void)
 {
     g_autoptr(ForeModel) model = some_model(2);
@@ -233,6 +247,7 @@ int main(int argc, char **argv)
     g_test_add_func("/forecast/weights/other-horizons-or-quantiles-are-refused", test_outputs);
     g_test_add_func("/forecast/weights/nan-or-infinity-is-refused", test_not_finite);
     g_test_add_func("/forecast/weights/bad-constants-are-refused", test_norm);
+    g_test_add_func("/forecast/weights/bad-calibration-is-refused", test_prior);
     g_test_add_func("/forecast/weights/describes-itself", test_describe);
     return g_test_run();
 }
