@@ -133,7 +133,7 @@ bool fore_operand_x86(const uint8_t *code, size_t size, uint64_t vaddr, ForeOper
 
 /* --- packing: fixed page or displacement from bit 0, the rest from bit 40 --- */
 
-enum { BASE = 40, INDEX = 44, SCALE = 48, SEGMENT = 50, HAS_BASE = 52, HAS_INDEX, FIXED, LAST };
+enum { BASE = 40, INDEX = 44, SCALE = 48, SEGMENT = 50, HAS_BASE = 52, HAS_INDEX, FIXED };
 
 void *fore_operand_pack(const ForeOperand *o)
 {
@@ -142,7 +142,7 @@ void *fore_operand_pack(const ForeOperand *o)
     word |= (uint64_t)o->base << BASE | (uint64_t)o->index << INDEX |
             (uint64_t)o->scale_log2 << SCALE | (uint64_t)o->segment << SEGMENT |
             (uint64_t)o->has_base << HAS_BASE | (uint64_t)o->has_index << HAS_INDEX |
-            (uint64_t)o->is_fixed << FIXED | (uint64_t)o->is_last << LAST;
+            (uint64_t)o->is_fixed << FIXED;
     return GSIZE_TO_POINTER(word);
 }
 
@@ -158,7 +158,6 @@ void fore_operand_unpack(const void *data, ForeOperand *ret)
     ret->has_base = (word >> HAS_BASE) & 1;
     ret->has_index = (word >> HAS_INDEX) & 1;
     ret->is_fixed = (word >> FIXED) & 1;
-    ret->is_last = (word >> LAST) & 1;
     if (ret->is_fixed) {
         ret->fixed_page = word & FIXED_MASK;
     } else {

@@ -15,7 +15,6 @@ typedef enum {
 /* Base and index are general registers 0..15. */
 typedef struct {
     bool has_base, has_index, is_fixed;
-    bool is_last; /* of the operands of its block */
     uint8_t base, index, scale_log2;
     ForeOperandSegment segment;
     int32_t displacement;

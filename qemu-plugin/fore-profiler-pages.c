@@ -26,9 +26,8 @@
 #define PERIOD_MAX  (1u << 24)
 
 typedef struct {
-    uint64_t key;    /* 0: free */
-    uint32_t times;  /* looks that met it */
-    uint32_t sample; /* the last of them */
+    uint64_t key; /* 0: free */
+    uint64_t times;
 } Entry;
 
 typedef struct {
@@ -38,8 +37,7 @@ typedef struct {
 
 typedef struct {
     uint64_t random, period;
-    uint32_t sample; /* number of the look that goes on */
-    Table *tables;   /* [2]; NULL: none */
+    Table *tables; /* [2]; NULL: none */
 } Vcpu;
 
 static struct {
@@ -114,16 +112,8 @@ void fore_pages_add(unsigned index, uint64_t page, uint64_t space)
     if (e->key == 0) {
         __atomic_store_n(&e->key, key, __ATOMIC_RELAXED);
         t->n++;
-    } else if (e->sample == v->sample) {
-        return;
     }
-    e->sample = v->sample;
     __atomic_store_n(&e->times, e->times + 1, __ATOMIC_RELAXED);
-}
-
-void fore_pages_end_sample(unsigned index)
-{
-    pages.vcpus[index].sample++;
 }
 
 /* Uniform around the period: half to one and a half of it, so no loop keeps in step. */

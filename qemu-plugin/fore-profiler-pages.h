@@ -25,12 +25,9 @@ void fore_pages_estimate(uint64_t seen, uint64_t once, uint64_t twice, uint64_t 
 /** fore_pages_vcpu_init: room for vCPU @index; on its thread, before it runs */
 void fore_pages_vcpu_init(unsigned index);
 
-/** fore_pages_add: an access to @page (address >> 12) of space @space (0: all share it) */
+/** fore_pages_add: one look at the guest found an access to @page (address >> 12) of space @space
+ * (0: all share it) */
 void fore_pages_add(unsigned index, uint64_t page, uint64_t space);
-
-/** fore_pages_end_sample: what was added since the last call was one look at the guest: a page in
- * it counts once, however many accesses it had */
-void fore_pages_end_sample(unsigned index);
 
 /** fore_pages_period: blocks until the next sample, random; on the vCPU's thread */
 uint64_t fore_pages_period(unsigned index);

@@ -25,9 +25,9 @@
  * instruction that does not transfer control, and only such blocks get a call of ours for their
  * accesses.
  *
- * Pages (level full, x86): a block with operands in memory adds to a clock, and each operand has a
- * condition on it: when the clock strikes, a call of ours finds the operand's address from the
- * registers, for all operands of that one execution; the last winds the clock up again.
+ * Pages (level full, x86): a block with operands in memory adds to a clock, and one of its operands
+ * has a condition on it: when the clock strikes, a call of ours finds the operand's address from
+ * the registers, and winds the clock up again.
  *
  * Limits: a block that is left in its middle counts whole.  With MMIO the instructions behind the
  * access count again in the block that goes on there.  An instruction that QEMU repeats block by
@@ -308,10 +308,7 @@ static void on_operand(unsigned index, void *data)
         uint64_t space = kernel ? 0 : value_of(index, translator.cr3) & FORE_SPACE_MASK;
         fore_pages_add(index, page, space);
     }
-    if (o.is_last) {
-        fore_pages_end_sample(index);
-        wind_clock(index);
-    }
+    wind_clock(index);
 }
 
 /* --- translation --- */
@@ -363,9 +360,9 @@ static void watch_insn(struct qemu_plugin_insn *insn, const ForeInsn *what)
     }
 }
 
-/* Operands of a block that are looked at: one for each address register, as what a program does
- * through one register lies mostly together, and none on the stack where there is another. */
-enum { MAX_OPERANDS = 2 };
+/* Operands of a block: the first of each address register, as what a program does through one
+ * register lies mostly together, and none on the stack where there is another. */
+enum { MAX_OPERANDS = 4 };
 typedef struct {
     size_t n;
     struct qemu_plugin_insn *insns[MAX_OPERANDS];
@@ -403,15 +400,18 @@ static void take_operand(struct qemu_plugin_insn *insn, const ForeInsn *what, co
     }
 }
 
-static void watch_operands(struct qemu_plugin_tb *tb, Operands *all)
+/* A condition costs as much as all the counting, so a block gets one, and chance (its code's hash)
+ * says on which operand. */
+static void watch_operand(struct qemu_plugin_tb *tb, Operands *all, uint64_t hash)
 {
-    for (size_t i = 0; i < all->n; i++) {
-        all->operands[i].is_last = i + 1 == all->n;
+    size_t i = all->n > 0 ? hash % all->n : 0;
+
+    if (all->n > 0) {
+        add_inline(tb, CLOCK_OFFSET, 1);
         qemu_plugin_register_vcpu_insn_exec_cond_cb(
             all->insns[i], on_operand, QEMU_PLUGIN_CB_R_REGS, QEMU_PLUGIN_COND_GE,
             word_at(CLOCK_OFFSET), CLOCK_STRIKES, fore_operand_pack(&all->operands[i]));
     }
-    add_inline(tb, CLOCK_OFFSET, all->n > 0 ? 1 : 0);
 }
 
 /* A hash of the code, not of its address: the same program gives the same signature wherever it is
@@ -449,7 +449,7 @@ void fore_translate_block(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         }
         hash = mix_in(hash, code, size);
     }
-    watch_operands(tb, &operands);
+    watch_operand(tb, &operands, hash);
     if (n == 1 && translator.count_mmio && what.kind != FORE_PAGE_MIX_CONTROL) {
         qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(tb, 0), on_access,
                                          QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);

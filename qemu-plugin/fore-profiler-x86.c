@@ -171,8 +171,9 @@ static uint8_t effect_group(const Parts *p)
 
 static void set_string(const Parts *p, ForeInsn *ret)
 {
-    static const uint8_t loads[] = {1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1};
-    static const uint8_t stores[] = {1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0};
+    /* by the low four bits: MOVS from 4, CMPS from 6, STOS from 10, LODS from 12, SCAS from 14 */
+    static const uint8_t loads[] = {0, 0, 0, 0, 1, 1, 2, 2, 0, 0, 0, 0, 1, 1, 1, 1};
+    static const uint8_t stores[] = {0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0};
 
     ret->dynamic = p->rep || p->repne;
     ret->loads = loads[p->opcode & 15];
