@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/fore-error.h"
+#include "qmp-agent/fore-anomaly-view.h"
 #include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-enrol.h"
 #include "qmp-agent/fore-view.h"
@@ -225,6 +226,16 @@ static void do_query_events(ForeControl *control, ForeCall *call, const json_t *
     fore_call_return(call, json_pack("{s:o}", "events", events));
 }
 
+static void do_query_anomalies(ForeControl *control, ForeCall *call, const json_t *args,
+                               GError **error)
+{
+    json_t *answer = fore_view_anomalies(control->agent, args, error);
+
+    if (answer != NULL) {
+        fore_call_return(call, answer);
+    }
+}
+
 static void do_query_status(ForeControl *control, ForeCall *call, const json_t *args,
                             GError **error)
 {
@@ -244,6 +255,7 @@ static const struct {
     {"query-ledger", do_query_ledger},
     {"query-attestation", do_query_attestation},
     {"query-status", do_query_status},
+    {"query-anomalies", do_query_anomalies},
     {"query-events", do_query_events},
     {"attest", do_attest},
     {"explain", do_explain},

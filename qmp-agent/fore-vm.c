@@ -13,12 +13,12 @@
 #include <string.h>
 
 #include "common/fore-error.h"
+#include "qmp-agent/fore-anomaly-view.h"
 #include "qmp-agent/fore-enrol.h"
 
 #define DISTRUST_AFTER 5
 #define SEA_RATE       20.0 /* messages a second that a guest may send */
 #define MAX_VCPUS      4096
-#define ANOMALY_TELL   0.8  /* score from which an event is sent */
 #define LOG_BURST      60.0 /* logged events that a guest may cause at once, and then */
 #define LOG_EVERY_S    60.0 /* one in so many seconds */
 #define STEP_NS        FORE_NS_PER_S
@@ -407,34 +407,6 @@ static void tell_forecast(ForeVm *vm)
     fore_agent_emit(vm->agent, vm, "FORECAST", ev, false);
 }
 
-/* The system-call rate is judged beside the demand: one without the other is worth a look. */
-static void score_anomaly(ForeVm *vm)
-{
-    const ForeSample *s = &vm->sample;
-    double nothing = (double)NAN, vcpu, calls;
-    char why[160];
-
-    vcpu = fore_anomaly_score(&vm->anomaly_vcpu, FORE_HAS(s, FORE_FIELD_DEMAND_VCPU)
-                                                     ? s->value[FORE_FIELD_DEMAND_VCPU]
-                                                     : nothing);
-    calls = fore_anomaly_score(&vm->anomaly_syscalls, FORE_HAS(s, FORE_FIELD_SYSCALLS)
-                                                          ? s->value[FORE_FIELD_SYSCALLS]
-                                                          : nothing);
-    if (vcpu < ANOMALY_TELL && calls < ANOMALY_TELL) {
-        vm->anomalous = vm->anomalous && (vcpu > ANOMALY_TELL / 2 || calls > ANOMALY_TELL / 2);
-        return;
-    }
-    if (!vm->anomalous) {
-        fore_anomaly_reason(vcpu >= calls ? &vm->anomaly_vcpu : &vm->anomaly_syscalls,
-                            vcpu >= calls ? "demand_vcpu" : "syscalls", why, sizeof why);
-        fore_agent_emit(vm->agent, vm, "ANOMALY",
-                        json_pack("{s:f,s:f,s:s}", "demand-score", vcpu, "syscalls-score", calls,
-                                  "reason", why),
-                        true);
-    }
-    vm->anomalous = true;
-}
-
 void fore_vm_feed(ForeVm *vm, const ForeEvent *event)
 {
     g_autofree ForeActions *actions = g_new0(ForeActions, 1);
@@ -460,7 +432,7 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
     if (vm->sample.valid != 0) {
         fore_store_append(fore_agent_store(vm->agent), vm->name, &vm->sample);
     }
-    score_anomaly(vm);
+    fore_anomaly_step(vm);
     fore_forecaster_step(vm->forecaster, &vm->sample, &vm->forecast);
     event->kind = FORE_EVENT_TICK;
     make_usage(vm, &vm->sample, &event->usage);
@@ -592,8 +564,6 @@ static void connect_sources(ForeVm *vm)
 
 ForeVm *fore_vm_new(ForeAgent *agent, const json_t *record, GError **error)
 {
-    static const ForeAnomalyConfig vcpu_series = {600, 3, 120, 0.25},
-                                   calls_series = {600, 3, 120, 200};
     ForeVm *vm = g_new0(ForeVm, 1);
 
     vm->agent = agent;
@@ -607,8 +577,7 @@ ForeVm *fore_vm_new(ForeAgent *agent, const json_t *record, GError **error)
     vm->page_now = g_new0(ForePageSnapshot, 1);
     vm->loop = fore_loop_new(vm->name, &vm->policy, fore_agent_ledger(agent));
     vm->forecaster = fore_forecaster_new(fore_agent_model(agent), STEP_NS);
-    fore_anomaly_init(&vm->anomaly_vcpu, &vcpu_series);
-    fore_anomaly_init(&vm->anomaly_syscalls, &calls_series);
+    vm->watch = fore_watch_new();
     connect_sources(vm);
     return vm;
 }
@@ -618,6 +587,8 @@ void fore_vm_free(ForeVm *vm)
     if (vm == NULL) {
         return;
     }
+    fore_anomaly_end(vm);
+    fore_watch_free(vm->watch);
     fore_act_cancel(vm);
     fore_enrol_forget_vm(vm);
     fore_qmp_free(vm->qmp);

@@ -9,7 +9,7 @@
 #include "common/fore-page.h"
 #include "control/fore-loop.h"
 #include "forecast/fore-forecaster.h"
-#include "profile/fore-anomaly.h"
+#include "profile/fore-watch.h"
 #include "qmp-agent/fore-agent.h"
 #include "qmp-agent/fore-qmp.h"
 #include "qmp-agent/fore-stats.h"
@@ -65,8 +65,7 @@ typedef struct ForeVm {
     unsigned distrust; /* consecutive samples in which the guest claims more than the host saw */
     bool distrusted;
 
-    ForeAnomaly anomaly_vcpu, anomaly_syscalls;
-    bool anomalous;
+    ForeWatch *watch; /* its anomalies */
     ForeForecaster *forecaster;
     ForeLoop *loop;
     ForeSample sample; /* newest */

@@ -273,9 +273,11 @@ static int run_score(int argc, char **argv)
 
 int fore_cli_anomaly(ForeCli *cli, int argc, char **argv)
 {
-    (void)cli;
     if (argc >= 2 && strcmp(argv[1], "score") == 0) {
         return run_score(argc - 1, argv + 1);
     }
-    return fore_cli_usage("anomaly score --in FILE.csv --out FILE.csv");
+    if (argc >= 2 && strcmp(argv[1], "list") == 0) {
+        return fore_cli_anomaly_list(cli, argc - 1, argv + 1);
+    }
+    return fore_cli_usage("it is 'anomaly score --in FILE.csv --out FILE.csv' or 'anomaly list'");
 }
