@@ -88,18 +88,19 @@ class Port(forelab.LineSocket):
 class WorkGuest:
     """One QEMU.  Use it in a "with" statement; @lab: a forelab.Lab; @plugins: values of -plugin."""
 
-    def __init__(self, lab, name, image, plugins=(), incoming=None, qemu=forelab.QEMU, memory_mib=384):
+    def __init__(self, lab, name, image, plugins=(), incoming=None, qemu=forelab.QEMU, memory_mib=384,
+                 smp=1):
         self.lab = lab
         self.directory = lab.directory / name
         self.directory.mkdir(exist_ok=True)
         self.image, self.plugins, self.incoming, self.qemu = image, plugins, incoming, qemu
-        self.memory_mib = memory_mib
+        self.memory_mib, self.smp = memory_mib, smp
         self.process = self.port = self.qmp = None
 
     def argv(self):
         kernel, initrd = self.image
         argv = [self.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35",
-                "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", f"{self.memory_mib}M",
+                "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.smp), "-m", f"{self.memory_mib}M",
                 "-kernel", kernel, "-initrd", initrd, "-append", CMDLINE,
                 "-serial", f"file:{self.directory}/console.log"]
         for ident, use in (("port", "-serial"), ("qmp", "-mon")):
@@ -179,10 +180,10 @@ class WorkGuest:
         return self.cpu_s() - before, check
 
 
-def snapshot(lab, image, prepare=("text 1",), memory_mib=384):
+def snapshot(lab, image, prepare=("text 1",), memory_mib=384, smp=1):
     """Boots the guest, has it prepare, and saves it.  Returns the file."""
     path = lab.directory / "guest.state"
-    with WorkGuest(lab, "boot", image, memory_mib=memory_mib) as guest:
+    with WorkGuest(lab, "boot", image, memory_mib=memory_mib, smp=smp) as guest:
         for command in prepare:
             guest.finish(command, guest.tell(command))
         guest.save(path)
