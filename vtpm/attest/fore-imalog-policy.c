@@ -59,15 +59,26 @@ static void table_done(Table *table)
     g_byte_array_unref(table->pool);
 }
 
+static uint64_t mix(uint64_t v, uint64_t word)
+{
+    v = (v ^ word) * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15);
+    return v ^ v >> 29;
+}
+
+/* Eight bytes a step: paths are long, and this is asked for every entry of a list. */
 static size_t slot_of(const Table *table, const uint8_t *digest, const char *path)
 {
-    uint64_t v;
+    size_t left = strlen(path);
+    uint64_t v, word;
 
     memcpy(&v, digest, sizeof(v));
-    for (const char *c = path; *c != '\0'; c++) {
-        v = (v ^ (uint8_t)*c) * G_GUINT64_CONSTANT(0x100000001b3); /* FNV-1a */
+    for (; left >= sizeof(word); left -= sizeof(word), path += sizeof(word)) {
+        memcpy(&word, path, sizeof(word));
+        v = mix(v, word);
     }
-    return (size_t)(v ^ v >> 32) & (table->n_slots - 1);
+    word = left;
+    memcpy(&word, path, left);
+    return (size_t)mix(v, word) & (table->n_slots - 1);
 }
 
 static const char *path_of(const Table *table, const Entry *entry)

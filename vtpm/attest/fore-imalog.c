@@ -218,6 +218,20 @@ static bool word(Text *line, Text *ret)
     return true;
 }
 
+/* 0 to 15, or 0xff; a table, since two of three bytes of a text are digits. */
+static uint8_t nibble(char c)
+{
+    static const uint8_t values[256] = {
+        ['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14, ['5'] = 0x15,
+        ['6'] = 0x16, ['7'] = 0x17, ['8'] = 0x18, ['9'] = 0x19, ['a'] = 0x1a, ['b'] = 0x1b,
+        ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e, ['f'] = 0x1f, ['A'] = 0x1a, ['B'] = 0x1b,
+        ['C'] = 0x1c, ['D'] = 0x1d, ['E'] = 0x1e, ['F'] = 0x1f,
+    };
+    uint8_t v = values[(uint8_t)c];
+
+    return v != 0 ? v & 0x0f : 0xff;
+}
+
 static bool put_hex(GByteArray *out, Text hex)
 {
     guint from = out->len;
@@ -227,10 +241,10 @@ static bool put_hex(GByteArray *out, Text hex)
     }
     g_byte_array_set_size(out, from + (guint)(hex.size / 2));
     for (size_t i = 0; i < hex.size; i += 2) {
-        int high = g_ascii_xdigit_value(hex.at[i]);
-        int low = g_ascii_xdigit_value(hex.at[i + 1]);
+        uint8_t high = nibble(hex.at[i]);
+        uint8_t low = nibble(hex.at[i + 1]);
 
-        if (high < 0 || low < 0) {
+        if (high == 0xff || low == 0xff) {
             return false;
         }
         out->data[from + i / 2] = (uint8_t)(high << 4 | low);
