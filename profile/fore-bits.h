@@ -57,3 +57,6 @@ static inline uint64_t fore_unzigzag(uint64_t z)
 {
     return (z >> 1) ^ (0 - (z & 1));
 }
+
+/** fore_crc32c: Castagnoli (RFC 3720, B.4: 32 bytes of 0 give 0x8a9136aa) */
+uint32_t fore_crc32c(const void *data, size_t size);

@@ -4,6 +4,8 @@
  *
  * A column is a bit stream: kind (4 bits), n - 1 (10 bits), a body, zero padding to a byte.
  *
+ * STEADY    first instant (64 bits) and one step (length in 6 bits, bits): all steps are equal.
+ *
  * TIMES     first instant (64 bits), then the zigzagged delta of delta of each in the adaptive Rice
  * code.
  *
@@ -29,7 +31,7 @@
 #include "common/fore-error.h"
 #include "profile/fore-bits.h"
 
-enum { KIND_TIMES = 1, KIND_CONST, KIND_DECIMAL, KIND_DECIMAL_DELTA, KIND_XOR };
+enum { KIND_TIMES = 1, KIND_CONST, KIND_DECIMAL, KIND_DECIMAL_DELTA, KIND_XOR, KIND_STEADY };
 
 #define KIND_BITS   4
 #define COUNT_BITS  10 /* n - 1; FORE_CHUNK_MAX is 2^10 */
@@ -98,10 +100,19 @@ GByteArray *fore_chunk_pack_times(const int64_t *t, size_t n)
     ForeRice rice;
     GByteArray *out;
     uint64_t delta = 0;
+    bool steady = n > 1;
 
     g_assert(n >= 1 && n <= FORE_CHUNK_MAX);
-    out = start_column(&w, KIND_TIMES, n);
+    for (size_t i = 2; i < n && steady; i++) {
+        steady = (uint64_t)t[i] - (uint64_t)t[i - 1] == (uint64_t)t[1] - (uint64_t)t[0];
+    }
+    out = start_column(&w, steady ? KIND_STEADY : KIND_TIMES, n);
     fore_bit_put(&w, (uint64_t)t[0], 64);
+    if (steady) {
+        put_sized(&w, fore_zigzag((uint64_t)t[1] - (uint64_t)t[0]));
+        fore_bit_writer_finish(&w);
+        return out;
+    }
     fore_rice_init(&rice);
     for (size_t i = 1; i < n; i++) {
         uint64_t next = (uint64_t)t[i] - (uint64_t)t[i - 1];
@@ -130,13 +141,15 @@ bool fore_chunk_unpack_times(const void *data, size_t size, int64_t *ret_t, size
     kind = (unsigned)fore_bit_get(&r, KIND_BITS);
     n = (size_t)fore_bit_get(&r, COUNT_BITS) + 1;
     at = fore_bit_get(&r, 64);
-    if (!fore_bit_reader_ok(&r) || kind != KIND_TIMES) {
+    if (!fore_bit_reader_ok(&r) || (kind != KIND_TIMES && kind != KIND_STEADY)) {
         return refuse(error, "no time column", size);
     }
     ret_t[0] = (int64_t)at;
     fore_rice_init(&rice);
     for (size_t i = 1; i < n && fore_bit_reader_ok(&r); i++) {
-        delta += fore_unzigzag(i == 1 ? get_sized(&r) : fore_rice_get(&rice, &r));
+        if (i == 1 || kind == KIND_TIMES) {
+            delta += fore_unzigzag(i == 1 ? get_sized(&r) : fore_rice_get(&rice, &r));
+        }
         at += delta;
         ret_t[i] = (int64_t)at;
     }

@@ -3,7 +3,7 @@
 /*
  * One column of a span of samples, compressed without loss: instants (delta of delta) or values
  * (scaled decimals or XOR).  Decoders take hostile bytes: bounded, no allocation sized by the
- * input, and only the one encoding of a column that the encoder writes ends without an error.
+ * input, and a column that is cut short or too long is an error.
  */
 #include <glib.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 
 /**
  * fore_chunk_pack_times: compress instants
- * @t: [n], any unit, any order (steady steps cost one bit each)   @n: 1..FORE_CHUNK_MAX
+ * @t: [n], any unit, any order (steady steps cost nothing)   @n: 1..FORE_CHUNK_MAX
  * Returns: (transfer full)
  */
 GByteArray *fore_chunk_pack_times(const int64_t *t, size_t n);

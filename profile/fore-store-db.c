@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/fore-error.h"
+#include "profile/fore-store-seal.h"
 #include "profile/fore-store.h"
 
 #define APPLICATION_ID 0x466f7265 /* "Fore", in the file header */
@@ -22,6 +23,10 @@ struct ForeDb {
     uint8_t *key; /* [KEY_ROOM] mapped: locked, not dumped, not inherited */
 };
 #define KEY_ROOM 4096
+
+/* Of 16 KiB less is lost to cells that do not fit: 2.0 instead of 2.2 bytes a sample. */
+#define PAGE_BYTES     16384
+#define OLD_PAGE_BYTES 4096 /* version 1 */
 
 static const char schema_1[] =
     "CREATE TABLE vm(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);"
@@ -38,8 +43,41 @@ static const char schema_1[] =
     "CREATE TRIGGER event_bound AFTER INSERT ON event"
     " BEGIN DELETE FROM event WHERE id<=NEW.id-100000; END;";
 
-/* What version 2 adds. */
+/* What version 2 adds: series with tiers, checksums of chunks, quarantine, anomalies. */
 static const char schema_2[] =
+    "ALTER TABLE vm ADD COLUMN stats BLOB;"
+    "ALTER TABLE vm ADD COLUMN roll1 INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE vm ADD COLUMN roll2 INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE span ADD COLUMN seq INTEGER;"
+    "UPDATE span SET wall=fore_seal(wall),mono=fore_seal(mono),seq=w.s FROM (SELECT id AS i,"
+    " sum(n) OVER (PARTITION BY vm ORDER BY id ROWS UNBOUNDED PRECEDING)-n AS s FROM span) w"
+    " WHERE w.i=span.id;"
+    "UPDATE chunk SET body=fore_seal(body);"
+    "CREATE TRIGGER span_gone AFTER DELETE ON span BEGIN UPDATE total SET samples=samples-OLD.n,"
+    "bytes=bytes-length(OLD.wall)-length(OLD.mono); END;"
+    "CREATE TRIGGER chunk_gone AFTER DELETE ON chunk BEGIN UPDATE total SET chunks=chunks-1,"
+    "bytes=bytes-length(OLD.body); END;"
+    "CREATE TABLE series(id INTEGER PRIMARY KEY, vm INTEGER NOT NULL, source TEXT NOT NULL,"
+    " metric TEXT NOT NULL, stats BLOB, roll1 INTEGER NOT NULL DEFAULT 0,"
+    " roll2 INTEGER NOT NULL DEFAULT 0, UNIQUE(vm,source,metric));"
+    "CREATE TABLE part(id INTEGER PRIMARY KEY, series INTEGER NOT NULL, width INTEGER NOT NULL,"
+    " seq INTEGER, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL, n INTEGER NOT NULL,"
+    " body BLOB NOT NULL);"
+    "CREATE INDEX part_time ON part(series, width, t1, t0);"
+    "CREATE TABLE tier_total(width INTEGER PRIMARY KEY, points INTEGER, blocks INTEGER,"
+    " bytes INTEGER);"
+    "CREATE TRIGGER part_new AFTER INSERT ON part BEGIN INSERT INTO tier_total"
+    " VALUES(NEW.width,NEW.n,1,length(NEW.body)) ON CONFLICT(width) DO UPDATE SET"
+    " points=points+NEW.n,blocks=blocks+1,bytes=bytes+length(NEW.body); END;"
+    "CREATE TRIGGER part_grown AFTER UPDATE ON part BEGIN UPDATE tier_total SET"
+    " points=points+NEW.n-OLD.n,bytes=bytes+length(NEW.body)-length(OLD.body)"
+    " WHERE width=NEW.width; END;"
+    "CREATE TRIGGER part_gone AFTER DELETE ON part BEGIN UPDATE tier_total SET"
+    " points=points-OLD.n,blocks=blocks-1,bytes=bytes-length(OLD.body) WHERE width=OLD.width; END;"
+    "CREATE TABLE quarantine(id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL,"
+    " what TEXT NOT NULL, t0 INTEGER, t1 INTEGER, n INTEGER, body BLOB);"
+    "CREATE TRIGGER quarantine_bound AFTER INSERT ON quarantine"
+    " BEGIN DELETE FROM quarantine WHERE id<=NEW.id-1000; END;"
     "CREATE TABLE anomaly(id INTEGER PRIMARY KEY AUTOINCREMENT, vm TEXT NOT NULL,"
     " source TEXT NOT NULL, metric TEXT NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL,"
     " score REAL NOT NULL, reason TEXT NOT NULL);"
@@ -49,6 +87,15 @@ static const char schema_2[] =
     " BEGIN DELETE FROM anomaly WHERE id<=NEW.id-100000; END;"
     "PRAGMA user_version=" G_STRINGIFY(FORE_DB_SCHEMA) ";";
 
+/* Of a span or part @x with parameters ?3..?5: drop raw, tier 1, tier 2 before; ?6, ?7: their
+ * widths */
+#define COARSE(x, width) "(" x ".t1-" x ".t0>=(" x ".n-1)*" width ")"
+#define OLD_ENOUGH(x)                                                                              \
+    "CASE WHEN " COARSE(x, "?7") " THEN ?5 WHEN " COARSE(x, "?6") " THEN ?4 ELSE ?3 END"
+#define ROLLED_UP(x, v)                                                                            \
+    "(" x ".seq IS NULL OR ((" x ".seq+" x ".n<=" v                                                \
+    ".roll1 OR " COARSE(x, "?6") ") AND (" x ".seq+" x ".n<=" v ".roll2 OR " COARSE(x, "?7") ")))"
+
 static const char *const sql_text[] = {
     [FORE_SQL_BEGIN] = "BEGIN IMMEDIATE",
     [FORE_SQL_COMMIT] = "COMMIT",
@@ -56,18 +103,64 @@ static const char *const sql_text[] = {
     [FORE_SQL_VM_ADD] = "INSERT OR IGNORE INTO vm(name) VALUES(?1)",
     [FORE_SQL_VM_ID] = "SELECT id FROM vm WHERE name=?1",
     [FORE_SQL_VMS] = "SELECT name FROM vm ORDER BY name",
-    [FORE_SQL_SPAN_ADD] = "INSERT INTO span(vm,t0,t1,n,wall,mono) VALUES(?1,?2,?3,?4,?5,?6)",
+
+    [FORE_SQL_VM_STATE] = "SELECT stats,roll1,roll2,(SELECT max(seq+n) FROM span WHERE vm=?1)"
+                          " FROM vm WHERE id=?1",
+    [FORE_SQL_VM_ROLL1] = "UPDATE vm SET roll1=?1,stats=?2 WHERE id=?3",
+    [FORE_SQL_VM_ROLL2] = "UPDATE vm SET roll2=?1 WHERE id=?2",
+    [FORE_SQL_VM_AFTER] = "SELECT id FROM vm WHERE id>?1 ORDER BY id LIMIT ?2",
+    [FORE_SQL_SPAN_ADD] = "INSERT INTO span(vm,t0,t1,n,wall,mono,seq) VALUES(?1,?2,?3,?4,?5,?6,?7)",
     [FORE_SQL_SPAN_SET] = "UPDATE span SET t0=?1,t1=?2,n=?3,wall=?4,mono=?5 WHERE id=?6",
-    [FORE_SQL_SPANS] =
-        "SELECT id,wall,mono FROM span WHERE vm=?1 AND t1>=?2 AND t0<=?3 ORDER BY t0,id",
+    [FORE_SQL_SPANS] = "SELECT id FROM span WHERE vm=?1 AND t1>=?2 AND t0<=?3 ORDER BY t0,id",
+    [FORE_SQL_SPANS_SEQ] = "SELECT id,seq FROM span WHERE vm=?1 AND seq+n>?2 ORDER BY seq",
+    [FORE_SQL_SPAN_GET] = "SELECT wall,mono,n,t0,t1,vm FROM span WHERE id=?1",
+    /* What a tier is too fine for is kept as long as that tier; the rest until it is in all of
+       them. */
+    [FORE_SQL_SPANS_OLD] =
+        "SELECT s.id FROM span s JOIN vm v ON v.id=s.vm WHERE s.vm=?1"
+        " AND s.t1<?3 AND s.t1<" OLD_ENOUGH("s") " AND " ROLLED_UP("s", "v") " LIMIT ?2",
+    [FORE_SQL_SPAN_DROP] = "DELETE FROM span WHERE id=?1",
+    [FORE_SQL_SPAN_AFTER] = "SELECT id,wall,mono,n FROM span WHERE id>?1 ORDER BY id LIMIT 1",
     [FORE_SQL_CHUNK_SET] = "INSERT OR REPLACE INTO chunk(id,body) VALUES(?1,?2)",
     [FORE_SQL_CHUNKS] = "SELECT id,body FROM chunk WHERE id BETWEEN ?1 AND ?2",
-    [FORE_SQL_CHUNK_ALL] = "SELECT c.body,s.n FROM chunk c LEFT JOIN span s"
-                           " ON s.id=c.id/" G_STRINGIFY(FORE_DB_FIELDS),
-    [FORE_SQL_SPAN_ALL] = "SELECT wall,mono,n FROM span",
+    [FORE_SQL_CHUNK_GET] = "SELECT body FROM chunk WHERE id=?1",
+    [FORE_SQL_CHUNK_DROP] = "DELETE FROM chunk WHERE id BETWEEN ?1 AND ?2",
+    [FORE_SQL_CHUNK_AFTER] =
+        "SELECT c.id,c.body,s.n FROM chunk c LEFT JOIN span s"
+        " ON s.id=c.id/" G_STRINGIFY(FORE_DB_FIELDS) " WHERE c.id>?1 ORDER BY c.id LIMIT 1",
     [FORE_SQL_NEWEST] = "SELECT max(t1) FROM span WHERE vm=?1",
     [FORE_SQL_TOTAL_ADD] = "UPDATE total SET samples=samples+?1,chunks=chunks+?2,bytes=bytes+?3",
     [FORE_SQL_TOTAL] = "SELECT samples,chunks,bytes FROM total",
+
+    [FORE_SQL_TIER_TOTAL] = "SELECT width,points,blocks,bytes FROM tier_total ORDER BY width",
+    [FORE_SQL_SERIES_ADD] = "INSERT OR IGNORE INTO series(vm,source,metric) VALUES(?1,?2,?3)",
+    [FORE_SQL_SERIES_ID] = "SELECT id FROM series WHERE vm=?1 AND source=?2 AND metric=?3",
+    [FORE_SQL_SERIES_ALL] = "SELECT s.id,v.name,s.source,s.metric,s.stats FROM series s"
+                            " JOIN vm v ON v.id=s.vm ORDER BY v.name,s.source,s.metric",
+    [FORE_SQL_SERIES_STATE] = "SELECT stats,roll1,roll2,(SELECT max(seq+n) FROM part"
+                              " WHERE series=?1 AND width=0) FROM series WHERE id=?1",
+    [FORE_SQL_SERIES_ROLL1] = "UPDATE series SET roll1=?1,stats=?2 WHERE id=?3",
+    [FORE_SQL_SERIES_ROLL2] = "UPDATE series SET roll2=?1 WHERE id=?2",
+    [FORE_SQL_SERIES_AFTER] = "SELECT id FROM series WHERE id>?1 ORDER BY id LIMIT ?2",
+    [FORE_SQL_PART_ADD] = "INSERT INTO part(series,width,seq,t0,t1,n,body)"
+                          " VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [FORE_SQL_PART_SET] = "UPDATE part SET t0=?1,t1=?2,n=?3,body=?4 WHERE id=?5",
+    [FORE_SQL_PARTS] = "SELECT id FROM part WHERE series=?1 AND width=?2 AND t1>=?3 AND t0<=?4"
+                       " ORDER BY t0,id",
+    [FORE_SQL_PARTS_SEQ] = "SELECT id,seq FROM part WHERE series=?1 AND width=0 AND seq+n>?2"
+                           " ORDER BY seq",
+    [FORE_SQL_PART_GET] = "SELECT body,n,t0,t1,series,width FROM part WHERE id=?1",
+    [FORE_SQL_PARTS_OLD] =
+        "SELECT p.id FROM part p JOIN series v ON v.id=p.series"
+        " WHERE p.series=?1 AND p.width=0"
+        " AND p.t1<?3 AND p.t1<" OLD_ENOUGH("p") " AND " ROLLED_UP("p", "v") " LIMIT ?2",
+    [FORE_SQL_BLOCKS_OLD] = "SELECT id FROM part WHERE series=?1 AND width=?2 AND t1<?3 LIMIT ?4",
+    [FORE_SQL_PART_DROP] = "DELETE FROM part WHERE id=?1",
+    [FORE_SQL_PART_AFTER] = "SELECT id,body,n,width FROM part WHERE id>?1 ORDER BY id LIMIT 1",
+    [FORE_SQL_QUARANTINE] = "INSERT INTO quarantine(at,what,t0,t1,n,body)"
+                            " VALUES(unixepoch()*1000,?1,?2,?3,?4,?5)",
+    [FORE_SQL_QUARANTINED] = "SELECT what,t0,t1,n,at FROM quarantine ORDER BY id DESC",
+    [FORE_SQL_QUARANTINE_N] = "SELECT count(*) FROM quarantine",
     [FORE_SQL_PUT] = "INSERT OR REPLACE INTO record(kind,key,json) VALUES(?1,?2,?3)",
     [FORE_SQL_DELETE] = "DELETE FROM record WHERE kind=?1 AND key=?2",
     [FORE_SQL_EACH] = "SELECT key,json FROM record WHERE kind=?1 ORDER BY key",
@@ -289,6 +382,31 @@ static bool give_key(ForeDb *db, GError **error)
     return rc == SQLITE_OK || fore_db_fail(db, rc, "setting the key", error);
 }
 
+/* fore_seal(blob): what fore_store_seal() does, for files of version 1 */
+static void seal_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    g_autoptr(GByteArray) blob = g_byte_array_new();
+
+    g_byte_array_append(blob, sqlite3_value_blob(argv[0]), (guint)sqlite3_value_bytes(argv[0]));
+    fore_store_seal(blob);
+    sqlite3_result_blob(context, blob->data, (int)blob->len, SQLITE_TRANSIENT);
+}
+
+static bool create_schema(ForeDb *db, int64_t version, GError **error)
+{
+    if (version == 0 &&
+        (!exec(db, "PRAGMA application_id=" G_STRINGIFY(APPLICATION_ID), "marking it", error) ||
+         !exec(db, schema_1, "creating the tables", error))) {
+        return false;
+    }
+    if (version >= 2) {
+        return true;
+    }
+    sqlite3_create_function(db->handle, "fore_seal", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
+                            seal_function, NULL, NULL);
+    return exec(db, schema_2, "bringing its tables up to version 2", error);
+}
+
 static bool settle_schema(ForeDb *db, GError **error)
 {
     int64_t version = ask(db, "PRAGMA user_version", error);
@@ -307,13 +425,7 @@ static bool settle_schema(ForeDb *db, GError **error)
     if (!exec(db, "BEGIN IMMEDIATE", "taking the lock", error)) {
         return false;
     }
-    if (version == 0 &&
-        (!exec(db, "PRAGMA application_id=" G_STRINGIFY(APPLICATION_ID), "marking it", error) ||
-         !exec(db, schema_1, "creating the tables", error))) {
-        fore_db_rollback(db);
-        return false;
-    }
-    if (version < 2 && !exec(db, schema_2, "creating the tables", error)) {
+    if (!create_schema(db, version, error)) {
         fore_db_rollback(db);
         return false;
     }
@@ -321,41 +433,6 @@ static bool settle_schema(ForeDb *db, GError **error)
         fore_db_rollback(db);
         return false;
     }
-    return true;
-}
-
-static bool connect_file(ForeDb *db, GError **error)
-{
-    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    struct stat st;
-    int rc;
-
-    if (!make_file(db->path, error)) {
-        return false;
-    }
-    rc = sqlite3_open_v2(db->path, &db->handle, flags, NULL);
-    if (rc != SQLITE_OK) {
-        return fore_db_fail(db, rc, "opening", error);
-    }
-    if (sqlite3_db_readonly(db->handle, "main") == 1) {
-        return fore_db_fail(db, SQLITE_READONLY, "opening", error);
-    }
-    if (!exec(db, "PRAGMA cipher_log_level=NONE; PRAGMA cipher_memory_security=ON",
-              "guarding its memory", error) ||
-        !give_key(db, error) ||
-        !exec(db,
-              "PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
-              "PRAGMA cell_size_check=ON; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-              "PRAGMA journal_size_limit=4194304",
-              "opening", error) ||
-        !settle_schema(db, error)) {
-        return false;
-    }
-    if (stat(db->path, &st) != 0) {
-        return fail_errno(db->path, "find it again", errno, error);
-    }
-    db->dev = st.st_dev;
-    db->ino = st.st_ino;
     return true;
 }
 
@@ -367,6 +444,62 @@ static void disconnect(ForeDb *db)
     }
     sqlite3_close(db->handle);
     db->handle = NULL;
+}
+
+static bool open_handle(ForeDb *db, int page_bytes, GError **error)
+{
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    g_autofree char *page_size = g_strdup_printf("PRAGMA cipher_page_size=%d", page_bytes);
+    int rc = sqlite3_open_v2(db->path, &db->handle, flags, NULL);
+
+    if (rc != SQLITE_OK) {
+        return fore_db_fail(db, rc, "opening", error);
+    }
+    if (sqlite3_db_readonly(db->handle, "main") == 1) {
+        return fore_db_fail(db, SQLITE_READONLY, "opening", error);
+    }
+    return exec(db, "PRAGMA cipher_log_level=NONE; PRAGMA cipher_memory_security=ON",
+                "guarding its memory", error) &&
+           give_key(db, error) && exec(db, page_size, "opening", error) &&
+           exec(db,
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY;"
+                "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;"
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;"
+                "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4194304",
+                "opening", error);
+}
+
+static bool connect_file(ForeDb *db, GError **error)
+{
+    static const int page_bytes[] = {PAGE_BYTES, OLD_PAGE_BYTES};
+    g_autoptr(GError) why = NULL;
+    struct stat st;
+    bool ok = false;
+
+    if (!make_file(db->path, error)) {
+        return false;
+    }
+    for (size_t i = 0; !ok && i < G_N_ELEMENTS(page_bytes); i++) {
+        disconnect(db);
+        g_clear_error(&why);
+        ok = open_handle(db, page_bytes[i], &why);
+        if (!ok && !g_error_matches(why, FORE_ERROR, FORE_ERROR_UNTRUSTED)) {
+            break; /* no matter of pages */
+        }
+    }
+    if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (!settle_schema(db, error)) {
+        return false;
+    }
+    if (stat(db->path, &st) != 0) {
+        return fail_errno(db->path, "find it again", errno, error);
+    }
+    db->dev = st.st_dev;
+    db->ino = st.st_ino;
+    return true;
 }
 
 ForeDb *fore_db_open(const char *path, const uint8_t *key, GError **error)
@@ -418,4 +551,15 @@ bool fore_db_renew(ForeDb *db, bool *ret_renewed, GError **error)
     }
     *ret_renewed = true;
     return true;
+}
+
+void fore_db_recover(ForeDb *db)
+{
+    if (db->handle == NULL || !sqlite3_get_autocommit(db->handle)) {
+        return;
+    }
+    disconnect(db);
+    if (!connect_file(db, NULL)) {
+        disconnect(db); /* fore_db_renew() tries again and says why */
+    }
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "common/fore-error.h"
-#include "profile/fore-chunk.h"
 #include "profile/fore-store-priv.h"
 
 #define MAX_TEXT (1u << 20) /* bytes of a record or an event */
@@ -174,106 +173,19 @@ void fore_store_health(ForeStore *store, ForeStoreHealth *ret)
 {
     sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_TOTAL, NULL);
 
-    *ret = (ForeStoreHealth){.disk_ok = store->disk_ok, .lost_samples = store->lost_samples};
+    *ret = (ForeStoreHealth){
+        .disk_ok = store->disk_ok, .lost_samples = store->lost_samples, .damaged = store->damaged};
     g_strlcpy(ret->reason, store->reason, sizeof(ret->reason));
+    g_strlcpy(ret->damage, store->damage, sizeof(ret->damage));
     if (stmt != NULL && fore_db_next(store->db, stmt, "reading totals", NULL) == 1) {
         ret->samples = (uint64_t)sqlite3_column_int64(stmt, 0);
         ret->chunks = (uint64_t)sqlite3_column_int64(stmt, 1);
         ret->bytes = (uint64_t)sqlite3_column_int64(stmt, 2);
         sqlite3_reset(stmt);
     }
-}
-
-/* --- verification --- */
-
-static bool distrust(ForeStore *store, const char *what, GError **error)
-{
-    g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-                "store '%s': integrity: %s; move the file away and restore it",
-                fore_db_path(store->db), what);
-    return false;
-}
-
-/* @good: the one answer that is well; NULL: no row is */
-static bool pragma_is(ForeStore *store, const char *sql, const char *good, GError **error)
-{
-    sqlite3_stmt *stmt = NULL;
-    bool ok = true;
-    int rc = sqlite3_prepare_v2(fore_db_handle(store->db), sql, -1, &stmt, NULL);
-
-    while (rc == SQLITE_OK || rc == SQLITE_ROW) {
-        rc = sqlite3_step(stmt);
-        if (rc == SQLITE_ROW) {
-            const char *text = (const char *)sqlite3_column_text(stmt, 0);
-
-            if (good == NULL || g_strcmp0(text, good) != 0) {
-                ok = distrust(store, text != NULL ? text : sql, error);
-                break;
-            }
-        }
+    stmt = fore_db_ready(store->db, FORE_SQL_QUARANTINE_N, NULL);
+    if (stmt != NULL && fore_db_next(store->db, stmt, "reading totals", NULL) == 1) {
+        ret->quarantined = (uint64_t)sqlite3_column_int64(stmt, 0);
+        sqlite3_reset(stmt);
     }
-    if (ok && rc != SQLITE_DONE) {
-        ok = fore_db_fail(store->db, rc, sql, error);
-    }
-    sqlite3_finalize(stmt);
-    return ok;
-}
-
-static bool spans_decode(ForeStore *store, GError **error)
-{
-    sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_SPAN_ALL, error);
-    g_autofree int64_t *t = g_new(int64_t, FORE_CHUNK_MAX);
-    bool ok = stmt != NULL;
-    int got = 0;
-
-    while (ok && (got = fore_db_next(store->db, stmt, "reading spans", error)) == 1) {
-        for (int col = 0; ok && col < 2; col++) {
-            size_t n = 0;
-
-            ok = fore_chunk_unpack_times(sqlite3_column_blob(stmt, col),
-                                         (size_t)sqlite3_column_bytes(stmt, col), t, &n, NULL) &&
-                 (int64_t)n == sqlite3_column_int64(stmt, 2);
-        }
-        if (!ok) {
-            sqlite3_reset(stmt);
-            return distrust(store, "a time column does not decode", error);
-        }
-    }
-    return ok && got == 0;
-}
-
-static bool chunks_decode(ForeStore *store, GError **error)
-{
-    sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_CHUNK_ALL, error);
-    g_autofree double *v = g_new(double, FORE_CHUNK_MAX);
-    bool ok = stmt != NULL;
-    int got = 0;
-
-    while (ok && (got = fore_db_next(store->db, stmt, "reading chunks", error)) == 1) {
-        size_t n = 0;
-
-        ok = fore_chunk_unpack_values(sqlite3_column_blob(stmt, 0),
-                                      (size_t)sqlite3_column_bytes(stmt, 0), v, &n, NULL) &&
-             (int64_t)n == sqlite3_column_int64(stmt, 1);
-        if (!ok) {
-            sqlite3_reset(stmt);
-            return distrust(store, "a chunk does not decode or has no span", error);
-        }
-    }
-    return ok && got == 0;
-}
-
-bool fore_store_verify(ForeStore *store, GError **error)
-{
-    if (!fore_store_ready(store, error)) {
-        return false;
-    }
-    /* cipher_integrity_check reads the file, not the WAL: bring all pages there first. */
-    (void)sqlite3_wal_checkpoint_v2(fore_db_handle(store->db), NULL, SQLITE_CHECKPOINT_TRUNCATE,
-                                    NULL, NULL);
-    /* The statements' snapshot is in the page cache: drop it, the disk is what is asked about. */
-    (void)sqlite3_db_release_memory(fore_db_handle(store->db));
-    return pragma_is(store, "PRAGMA cipher_integrity_check", NULL, error) &&
-           pragma_is(store, "PRAGMA integrity_check", "ok", error) && spans_decode(store, error) &&
-           chunks_decode(store, error);
 }

@@ -8,35 +8,17 @@
 #include <string.h>
 
 #include "common/fore-error.h"
-#include "profile/fore-chunk.h"
 #include "profile/fore-store-priv.h"
 
-typedef struct {
-    int64_t id;
-    size_t n;
-    int64_t wall_ms[FORE_CHUNK_MAX];
-    int64_t mono_ns[FORE_CHUNK_MAX];
-} Span;
-
-static bool contradiction(ForeStore *store, const char *what, int64_t span, GError **error)
-{
-    g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
-                "store '%s': integrity: span %" G_GINT64_FORMAT
-                ": %s; move the file away and restore it",
-                fore_db_path(store->db), span, what);
-    return false;
-}
-
 /* Fills in one field of the samples of @span.  @out: [span->n] */
-static bool decode_field(sqlite3_stmt *stmt, const Span *span, ForeSample *out)
+static bool decode_field(sqlite3_stmt *stmt, const ForeSpan *span, ForeSample *out)
 {
     int64_t field = sqlite3_column_int64(stmt, 0) - span->id * FORE_DB_FIELDS;
+    const void *blob = sqlite3_column_blob(stmt, 1);
+    size_t size = fore_store_unseal(blob, (size_t)sqlite3_column_bytes(stmt, 1)), n = 0;
     double v[FORE_CHUNK_MAX];
-    size_t n = 0;
 
-    if (!fore_chunk_unpack_values(sqlite3_column_blob(stmt, 1),
-                                  (size_t)sqlite3_column_bytes(stmt, 1), v, &n, NULL) ||
-        n != span->n) {
+    if (size == 0 || !fore_chunk_unpack_values(blob, size, v, &n, NULL) || n != span->n) {
         return false;
     }
     for (size_t i = 0; field < FORE_FIELD_N && i < n;
@@ -49,43 +31,121 @@ static bool decode_field(sqlite3_stmt *stmt, const Span *span, ForeSample *out)
     return true;
 }
 
-/* @out: [span->n], zeroed */
-static bool read_fields(ForeStore *store, const Span *span, ForeSample *out, GError **error)
+/* @out: [span->n], zeroed.  Returns: 1, 0 a page is damaged, -1 @error; a damaged chunk is left out
+ */
+static int read_fields(ForeStore *store, const ForeSpan *span, ForeSample *out, GError **error)
 {
     sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_CHUNKS, error);
+    g_autoptr(GError) why = NULL;
+    int64_t bad[FORE_DB_FIELDS];
+    unsigned n_bad = 0;
     int got;
 
     if (stmt == NULL) {
-        return false;
+        return -1;
     }
     sqlite3_bind_int64(stmt, 1, span->id * FORE_DB_FIELDS);
     sqlite3_bind_int64(stmt, 2, span->id * FORE_DB_FIELDS + FORE_DB_FIELDS - 1);
-    while ((got = fore_db_next(store->db, stmt, "reading chunks", error)) == 1) {
+    while ((got = fore_db_next(store->db, stmt, "reading chunks", &why)) == 1) {
         if (!decode_field(stmt, span, out)) {
-            sqlite3_reset(stmt);
-            return contradiction(store, "a chunk does not decode", span->id, error);
+            bad[n_bad++] = sqlite3_column_int64(stmt, 0); /* at most one of each field */
         }
+    }
+    for (unsigned i = 0; i < n_bad; i++) {
+        fore_store_damage_span(store, span->id, bad[i], false);
+    }
+    if (got < 0 && !fore_store_is_damage(why)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return -1;
     }
     return got == 0;
 }
 
-static bool read_span(ForeStore *store, const Span *span, int64_t from_ms, int64_t to_ms,
-                      GArray *out, GError **error)
+/* The row that @stmt stands on */
+static bool take_times(sqlite3_stmt *stmt, ForeSpan *ret)
 {
-    guint first = out->len, keep = first;
-    ForeSample *s;
+    int64_t *const into[] = {ret->wall_ms, ret->mono_ns};
+    size_t n[2] = {0, 0};
 
+    for (int i = 0; i < 2; i++) {
+        const void *blob = sqlite3_column_blob(stmt, i);
+        size_t size = fore_store_unseal(blob, (size_t)sqlite3_column_bytes(stmt, i));
+
+        if (size == 0 || !fore_chunk_unpack_times(blob, size, into[i], &n[i], NULL)) {
+            return false;
+        }
+    }
+    ret->n = n[0];
+    return n[0] == n[1];
+}
+
+int fore_store_read_span(ForeStore *store, int64_t id, ForeSpan *span, GArray *out, GError **error)
+{
+    sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_SPAN_GET, error);
+    g_autoptr(GError) why = NULL;
+    guint first = out->len;
+    ForeSample *s;
+    int got, fields;
+
+    if (stmt == NULL) {
+        return -1;
+    }
+    sqlite3_bind_int64(stmt, 1, id);
+    got = fore_db_next(store->db, stmt, "reading a span", &why);
+    if (got == 1) {
+        bool ok = take_times(stmt, span);
+
+        sqlite3_reset(stmt);
+        if (!ok) {
+            fore_store_damage_span(store, id, 0, false);
+            return 0;
+        }
+    }
+    if (got < 0 && !fore_store_is_damage(why)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return -1;
+    }
+    if (got != 1) {
+        if (got < 0) {
+            fore_db_recover(store->db);
+            fore_store_damage_span(store, id, 0, true);
+            fore_db_recover(store->db);
+        }
+        return 0;
+    }
+    span->id = id;
     g_array_set_size(out, first + (guint)span->n); /* zeroed: the array was made to clear */
     s = &g_array_index(out, ForeSample, first);
-    if (!read_fields(store, span, s, error)) {
-        return false;
+    fields = read_fields(store, span, s, error);
+    if (fields <= 0) {
+        g_array_set_size(out, first);
+        if (fields == 0) {
+            fore_db_recover(store->db);
+            fore_store_damage_span(store, id, 0, true);
+        }
+        return fields;
     }
     for (size_t i = 0; i < span->n; i++) {
         s[i].wall_ms = span->wall_ms[i];
         s[i].mono_ns = (uint64_t)span->mono_ns[i];
-        if (s[i].wall_ms >= from_ms && s[i].wall_ms <= to_ms) {
-            if (keep != first + i) {
-                g_array_index(out, ForeSample, keep) = s[i];
+    }
+    return 1;
+}
+
+static bool read_span(ForeStore *store, int64_t id, ForeSpan *span, int64_t from_ms, int64_t to_ms,
+                      GArray *out, GError **error)
+{
+    guint keep = out->len, first = keep;
+
+    if (fore_store_read_span(store, id, span, out, error) < 0) {
+        return false;
+    }
+    for (guint i = first; i < out->len; i++) {
+        ForeSample s = g_array_index(out, ForeSample, i);
+
+        if (s.wall_ms >= from_ms && s.wall_ms <= to_ms) {
+            if (keep != i) {
+                g_array_index(out, ForeSample, keep) = s;
             }
             keep++;
         }
@@ -100,29 +160,12 @@ static bool read_span(ForeStore *store, const Span *span, int64_t from_ms, int64
     return true;
 }
 
-/* The row that @stmt stands on */
-static bool take_span(ForeStore *store, sqlite3_stmt *stmt, Span *ret, GError **error)
-{
-    size_t n_mono = 0;
-
-    ret->id = sqlite3_column_int64(stmt, 0);
-    if (!fore_chunk_unpack_times(sqlite3_column_blob(stmt, 1),
-                                 (size_t)sqlite3_column_bytes(stmt, 1), ret->wall_ms, &ret->n,
-                                 NULL) ||
-        !fore_chunk_unpack_times(sqlite3_column_blob(stmt, 2),
-                                 (size_t)sqlite3_column_bytes(stmt, 2), ret->mono_ns, &n_mono,
-                                 NULL) ||
-        n_mono != ret->n) {
-        return contradiction(store, "a time column does not decode", ret->id, error);
-    }
-    return true;
-}
-
 static bool read_disk(ForeStore *store, int64_t vm_id, int64_t from_ms, int64_t to_ms, GArray *out,
                       GError **error)
 {
     sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_SPANS, error);
-    g_autofree Span *span = g_new(Span, 1);
+    g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(int64_t));
+    g_autofree ForeSpan *span = g_new(ForeSpan, 1);
     int got;
 
     if (stmt == NULL) {
@@ -131,10 +174,14 @@ static bool read_disk(ForeStore *store, int64_t vm_id, int64_t from_ms, int64_t 
     sqlite3_bind_int64(stmt, 1, vm_id);
     sqlite3_bind_int64(stmt, 2, from_ms);
     sqlite3_bind_int64(stmt, 3, to_ms);
-    while ((got = fore_db_next(store->db, stmt, "reading spans", error)) == 1) {
-        if (!take_span(store, stmt, span, error) ||
-            !read_span(store, span, from_ms, to_ms, out, error)) {
-            sqlite3_reset(stmt);
+    while ((got = fore_db_next(store->db, stmt, "listing spans", error)) == 1) {
+        int64_t id = sqlite3_column_int64(stmt, 0);
+
+        g_array_append_val(ids, id);
+    }
+    /* Each by itself: one that is damaged does not keep the others from being read. */
+    for (guint i = 0; got == 0 && i < ids->len; i++) {
+        if (!read_span(store, g_array_index(ids, int64_t, i), span, from_ms, to_ms, out, error)) {
             return false;
         }
     }

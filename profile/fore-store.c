@@ -14,7 +14,9 @@
  * attempt is made with the first sample that comes RETRY_NS later, as told by the samples' own
  * clock.
  *
- * Left out: bounding the age of what is kept (a wall clock that jumps must not delete history).
+ * Other series (fore-store-line.c), roll-up into tiers and retention (fore-store-tiers.c) are
+ * written in the same transaction.  Retention goes by the wall clock of the samples, and only after
+ * that has run with the monotonic clock for SETTLE_NS: a jump of the clock deletes nothing.
  */
 #include "profile/fore-store.h"
 
@@ -22,22 +24,20 @@
 #include <string.h>
 
 #include "common/fore-error.h"
-#include "profile/fore-chunk.h"
 #include "profile/fore-store-priv.h"
 
 #define FLUSH_SAMPLES 60
 #define FLUSH_NS      (60 * FORE_NS_PER_S)
 #define RETRY_NS      (5 * FORE_NS_PER_S)
-#define SPAN_SAMPLES  240
-
-G_STATIC_ASSERT(SPAN_SAMPLES < FORE_RING_SAMPLES && SPAN_SAMPLES <= FORE_CHUNK_MAX);
-G_STATIC_ASSERT(FORE_FIELD_N <= FORE_DB_FIELDS);
+#define SETTLE_NS     (3600 * FORE_NS_PER_S)
+#define JUMP_MS       60000
 
 static void series_free(gpointer data)
 {
     ForeSeries *s = data;
 
     fore_ring_free(s->ring);
+    fore_rollup_free(s->rollup);
     g_free(s->name);
     g_free(s);
 }
@@ -53,7 +53,9 @@ ForeStore *fore_store_open(const char *path, const uint8_t *key, GError **error)
     store = g_new0(ForeStore, 1);
     store->db = db;
     store->series = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, series_free);
+    store->lines = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, fore_line_free);
     store->disk_ok = true;
+    (void)fore_store_tiers_parse(FORE_STORE_TIERS_DEFAULT, &store->tiers, NULL);
     return store;
 }
 
@@ -65,6 +67,7 @@ void fore_store_close(ForeStore *store)
     (void)fore_store_flush(store, NULL); /* a last attempt; health has told of failures before */
     fore_db_close(store->db);
     g_hash_table_unref(store->series);
+    g_hash_table_unref(store->lines);
     g_free(store);
 }
 
@@ -97,6 +100,10 @@ bool fore_store_ready(ForeStore *store, GError **error)
 
             s->done = (ForeProgress){.flushed = fore_ring_first(s->ring)};
         }
+        g_hash_table_iter_init(&iter, store->lines);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            ((ForeLine *)value)->done = (ForeLineProgress){.id = 0};
+        }
         store->disk_ok = true;
         g_snprintf(store->reason, sizeof(store->reason),
                    "the file was gone; a new one was started and has what memory held");
@@ -105,11 +112,6 @@ bool fore_store_ready(ForeStore *store, GError **error)
 }
 
 /* --- writing --- */
-
-static void bind_blob(sqlite3_stmt *stmt, int at, const GByteArray *blob)
-{
-    sqlite3_bind_blob(stmt, at, blob->data, (int)blob->len, SQLITE_STATIC);
-}
 
 bool fore_store_vm_id(ForeStore *store, const char *name, int64_t *ret_id, GError **error)
 {
@@ -129,7 +131,7 @@ bool fore_store_vm_id(ForeStore *store, const char *name, int64_t *ret_id, GErro
     return got >= 0;
 }
 
-static bool find_or_add_vm(ForeStore *store, const char *name, int64_t *ret_id, GError **error)
+bool fore_store_find_or_add_vm(ForeStore *store, const char *name, int64_t *ret_id, GError **error)
 {
     sqlite3_stmt *stmt;
 
@@ -148,159 +150,67 @@ static bool find_or_add_vm(ForeStore *store, const char *name, int64_t *ret_id, 
            fore_store_vm_id(store, name, ret_id, error);
 }
 
-/* Writes the row of the span; p->span_id 0: a new one, and set.  Adds to @bytes. */
-static bool write_times(ForeStore *store, ForeProgress *p, const ForeSample *const *s, size_t n,
-                        int64_t *bytes, GError **error)
+static bool write_everything(ForeStore *store, GError **error)
 {
-    int64_t wall_ms[FORE_CHUNK_MAX], mono_ns[FORE_CHUNK_MAX], t0 = INT64_MAX, t1 = INT64_MIN;
-    bool fresh = p->span_id == 0;
-    sqlite3_stmt *stmt =
-        fore_db_ready(store->db, fresh ? FORE_SQL_SPAN_ADD : FORE_SQL_SPAN_SET, error);
-    g_autoptr(GByteArray) wall = NULL;
-    g_autoptr(GByteArray) mono = NULL;
-    int at = fresh ? 2 : 1;
+    GHashTableIter iter;
+    gpointer value;
+    uint64_t dropped;
 
-    if (stmt == NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        wall_ms[i] = s[i]->wall_ms;
-        mono_ns[i] = (int64_t)s[i]->mono_ns;
-        t0 = MIN(t0, wall_ms[i]);
-        t1 = MAX(t1, wall_ms[i]);
-    }
-    wall = fore_chunk_pack_times(wall_ms, n);
-    mono = fore_chunk_pack_times(mono_ns, n);
-    sqlite3_bind_int64(stmt, fresh ? 1 : 6, fresh ? p->vm_id : p->span_id);
-    sqlite3_bind_int64(stmt, at, t0);
-    sqlite3_bind_int64(stmt, at + 1, t1);
-    sqlite3_bind_int64(stmt, at + 2, (int64_t)n);
-    bind_blob(stmt, at + 3, wall);
-    bind_blob(stmt, at + 4, mono);
-    if (!fore_db_run(store->db, stmt, "writing a span", error)) {
-        return false;
-    }
-    if (fresh) {
-        p->span_id = sqlite3_last_insert_rowid(fore_db_handle(store->db));
-    }
-    *bytes += wall->len + mono->len;
-    return true;
-}
-
-/* Writes one field of the span, if it has any value.  Adds to @chunks and @bytes. */
-static bool write_field(ForeStore *store, const ForeProgress *p, ForeField field,
-                        const ForeSample *const *s, size_t n, int64_t *chunks, int64_t *bytes,
-                        GError **error)
-{
-    g_autoptr(GByteArray) body = NULL;
-    double v[FORE_CHUNK_MAX];
-    sqlite3_stmt *stmt;
-
-    for (size_t i = 0; i < n; i++) {
-        bool usable = FORE_HAS(s[i], field) && isfinite(s[i]->value[field]);
-
-        v[i] = usable ? s[i]->value[field] : NAN;
-    }
-    body = fore_chunk_pack_values(v, n);
-    if (body == NULL) {
-        return true;
-    }
-    stmt = fore_db_ready(store->db, FORE_SQL_CHUNK_SET, error);
-    if (stmt == NULL) {
-        return false;
-    }
-    sqlite3_bind_int64(stmt, 1, p->span_id * FORE_DB_FIELDS + field);
-    bind_blob(stmt, 2, body);
-    *chunks += 1;
-    *bytes += body->len;
-    return fore_db_run(store->db, stmt, "writing a chunk", error);
-}
-
-/* @s: [n], all samples of the span; @n_before: how many of them the disk had */
-static bool write_span(ForeStore *store, ForeProgress *p, const ForeSample *const *s, size_t n,
-                       size_t n_before, GError **error)
-{
-    int64_t chunks = 0, bytes = 0;
-    sqlite3_stmt *stmt;
-
-    if (!write_times(store, p, s, n, &bytes, error)) {
-        return false;
-    }
-    for (unsigned field = 0; field < FORE_FIELD_N; field++) {
-        if (!write_field(store, p, field, s, n, &chunks, &bytes, error)) {
+    g_hash_table_iter_init(&iter, store->series);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        if (!fore_store_write_series(store, value, error)) {
             return false;
         }
     }
-    stmt = fore_db_ready(store->db, FORE_SQL_TOTAL_ADD, error);
-    if (stmt == NULL) {
-        return false;
-    }
-    sqlite3_bind_int64(stmt, 1, (int64_t)(n - n_before));
-    sqlite3_bind_int64(stmt, 2, chunks - p->span_chunks);
-    sqlite3_bind_int64(stmt, 3, bytes - p->span_bytes);
-    p->span_chunks = chunks;
-    p->span_bytes = bytes;
-    return fore_db_run(store->db, stmt, "counting", error);
-}
-
-/* Writes what the ring of @series has and the disk has not; s->next tells how far. */
-static bool write_series(ForeStore *store, ForeSeries *series, GError **error)
-{
-    const ForeSample *s[SPAN_SAMPLES];
-    ForeProgress *p = &series->next;
-    uint64_t end = fore_ring_next(series->ring);
-
-    *p = series->done;
-    if (p->flushed == end) {
-        return true;
-    }
-    if (p->vm_id == 0 && !find_or_add_vm(store, series->name, &p->vm_id, error)) {
-        return false;
-    }
-    while (p->flushed < end) {
-        size_t n;
-
-        if (p->span_id == 0) {
-            p->span_first = p->flushed;
-            p->span_chunks = p->span_bytes = 0;
-        }
-        n = (size_t)MIN(end - p->span_first, (uint64_t)SPAN_SAMPLES);
-        for (size_t i = 0; i < n; i++) {
-            s[i] = fore_ring_at(series->ring, p->span_first + i);
-        }
-        if (!write_span(store, p, s, n, (size_t)(p->flushed - p->span_first), error)) {
+    g_hash_table_iter_init(&iter, store->lines);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        if (!fore_store_write_line(store, value, error)) {
             return false;
         }
-        p->flushed = p->span_first + n;
-        if (n == SPAN_SAMPLES) {
-            p->span_id = 0;
-        }
+    }
+    if (store->settled_ns != 0 && store->last_try_ns - store->settled_ns >= SETTLE_NS) {
+        int64_t now_ms = (int64_t)(store->last_try_ns / 1000000) + store->clock_offset_ms;
+
+        return fore_store_sweep(store, now_ms, false, &dropped, error);
     }
     return true;
 }
 
-static bool write_all(ForeStore *store, GError **error)
+/* What was written is written: memory moves on. */
+static void move_on(ForeStore *store)
 {
     GHashTableIter iter;
     gpointer value;
 
+    g_hash_table_iter_init(&iter, store->series);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        ForeSeries *s = value;
+
+        s->done = s->next;
+        if (s->done.rolled > 0) {
+            fore_rollup_written(s->rollup, s->done.rolled);
+            s->done.rolled = 0;
+        }
+    }
+    g_hash_table_iter_init(&iter, store->lines);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        fore_line_move_on(value);
+    }
+}
+
+static bool write_all(ForeStore *store, GError **error)
+{
     if (!fore_store_ready(store, error) || !fore_db_begin(store->db, error)) {
         return false;
     }
-    g_hash_table_iter_init(&iter, store->series);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        if (!write_series(store, value, error)) {
-            fore_db_rollback(store->db);
-            return false;
-        }
+    if (!write_everything(store, error)) {
+        fore_db_rollback(store->db);
+        return false;
     }
     if (!fore_db_commit(store->db, error)) {
         return false;
     }
-    g_hash_table_iter_init(&iter, store->series);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        ((ForeSeries *)value)->done = ((ForeSeries *)value)->next;
-    }
+    move_on(store);
     return true;
 }
 
@@ -341,7 +251,7 @@ static void find_newest(ForeStore *store, ForeSeries *s)
     }
 }
 
-static ForeSeries *series_of(ForeStore *store, const char *vm)
+ForeSeries *fore_store_series_of(ForeStore *store, const char *vm)
 {
     ForeSeries *s = g_hash_table_lookup(store->series, vm);
 
@@ -350,6 +260,8 @@ static ForeSeries *series_of(ForeStore *store, const char *vm)
         s->name = g_strdup(vm);
         s->ring = fore_ring_new(FORE_RING_SAMPLES);
         find_newest(store, s);
+        (void)fore_store_restore(store, s,
+                                 NULL); /* when the disk is away: before the first write */
         g_hash_table_insert(store->series, s->name, s);
     }
     return s;
@@ -371,6 +283,21 @@ static void let_go_of_oldest(ForeStore *store, ForeSeries *s)
     }
 }
 
+static void watch_clocks(ForeStore *store, const ForeSample *sample)
+{
+    int64_t offset_ms = sample->wall_ms - (int64_t)(sample->mono_ns / 1000000);
+
+    if (!store->clock_started) {
+        store->clock_started = true;
+        store->last_flush_ns = store->last_try_ns = sample->mono_ns;
+    }
+    if (store->settled_ns == 0 || offset_ms < store->clock_offset_ms - JUMP_MS ||
+        offset_ms > store->clock_offset_ms + JUMP_MS) {
+        store->settled_ns = MAX(sample->mono_ns, 1u);
+        store->clock_offset_ms = offset_ms;
+    }
+}
+
 void fore_store_append(ForeStore *store, const char *vm, const ForeSample *sample)
 {
     uint64_t now = sample->mono_ns;
@@ -381,15 +308,15 @@ void fore_store_append(ForeStore *store, const char *vm, const ForeSample *sampl
         store->lost_samples++; /* names are checked where VMs are added; this one has no history */
         return;
     }
-    if (!store->clock_started) {
-        store->clock_started = true;
-        store->last_flush_ns = store->last_try_ns = now;
-    }
-    s = series_of(store, vm);
+    watch_clocks(store, sample);
+    s = fore_store_series_of(store, vm);
     if (fore_ring_next(s->ring) - fore_ring_first(s->ring) == FORE_RING_SAMPLES) {
         let_go_of_oldest(store, s);
     }
     fore_ring_push(s->ring, sample);
+    if (s->rollup != NULL) {
+        fore_store_roll_sample(s->rollup, s->base + fore_ring_next(s->ring) - 1, sample);
+    }
     /* Unsigned: a clock that went backwards is long ago, and a write is due. */
     due = fore_ring_next(s->ring) - s->done.flushed >= FLUSH_SAMPLES ||
           now - store->last_flush_ns >= FLUSH_NS;
@@ -399,55 +326,4 @@ void fore_store_append(ForeStore *store, const char *vm, const ForeSample *sampl
             store->last_flush_ns = now;
         }
     }
-}
-
-static bool import_all(ForeStore *store, ForeSeries *series, const ForeSample *samples, size_t n,
-                       GError **error)
-{
-    const ForeSample *s[SPAN_SAMPLES];
-    ForeProgress p = {.vm_id = 0};
-
-    if (!find_or_add_vm(store, series->name, &p.vm_id, error)) {
-        return false;
-    }
-    for (size_t at = 0; at < n; at += SPAN_SAMPLES) {
-        size_t take = MIN(n - at, (size_t)SPAN_SAMPLES);
-
-        for (size_t i = 0; i < take; i++) {
-            s[i] = &samples[at + i];
-        }
-        p.span_id = p.span_chunks = p.span_bytes = 0;
-        if (!write_span(store, &p, s, take, 0, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool fore_store_import(ForeStore *store, const char *vm, const ForeSample *samples, size_t n,
-                       GError **error)
-{
-    ForeSeries *series;
-
-    if (!fore_name_is_valid(vm)) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
-                    "cannot import samples: '%s' is no VM name; use letters, digits, '.', '_', '-'",
-                    vm);
-        return false;
-    }
-    if (!fore_store_ready(store, error) || !fore_db_begin(store->db, error)) {
-        return false;
-    }
-    series = series_of(store, vm);
-    if (!import_all(store, series, samples, n, error)) {
-        fore_db_rollback(store->db);
-        return false;
-    }
-    if (!fore_db_commit(store->db, error)) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        series->older_ms = MAX(series->older_ms, samples[i].wall_ms);
-    }
-    return true;
 }

@@ -5,6 +5,7 @@
  * and settings.  All calls are made from one thread.  See docs/decisions/ for what lives where.
  */
 #include "common/fore-flow.h"
+#include "profile/fore-rollup.h"
 
 #define FORE_STORE_KEY_BYTES 32
 typedef struct ForeStore ForeStore;
@@ -30,7 +31,8 @@ bool fore_store_flush(ForeStore *store, GError **error);
 /**
  * fore_store_window: samples of @vm with from_ms <= wall_ms <= to_ms, oldest first, gaps left out
  * Returns: (transfer full) GArray of ForeSample; while the disk is away, what memory holds
- * Errors: FORE_ERROR_UNTRUSTED (a page or chunk was changed), FORE_ERROR_LIMIT (too many samples)
+ * A chunk or page that is damaged is left out, as a gap, and named in fore_store_health().
+ * Errors: FORE_ERROR_UNTRUSTED (the index is damaged), FORE_ERROR_LIMIT (too many samples)
  */
 GArray *fore_store_window(ForeStore *store, const char *vm, int64_t from_ms, int64_t to_ms,
                           GError **error);
@@ -44,6 +46,86 @@ char **fore_store_vms(ForeStore *store, GError **error);
  */
 bool fore_store_import(ForeStore *store, const char *vm, const ForeSample *samples, size_t n,
                        GError **error);
+
+/* --- any series: VM, source and metric --- */
+
+/* The series of a sample's fields have the names in fore_field_names as metric, and as source: */
+#define FORE_SOURCE_GUEST    "guest"    /* what the SEA reports, checked against the host */
+#define FORE_SOURCE_DEMAND   "demand"   /* usage with censoring undone */
+#define FORE_SOURCE_PROFILER "profiler" /* the profile page */
+/** fore_store_field_source: static string */
+const char *fore_store_field_source(ForeField field);
+
+#define FORE_STORE_SERIES_MAX 65536 /* open at once, by fore_store_series_append() */
+/**
+ * fore_store_series_append: one value of a series; written in chunks as samples are
+ * @vm, @source, @metric: names (fore_name_is_valid)   @t_ms: UTC   @value: not finite: a gap,
+ * nothing is kept
+ * Disk: as fore_store_append()
+ * Errors: FORE_ERROR_INVALID (a name), FORE_ERROR_LIMIT (too many series)
+ */
+bool fore_store_series_append(ForeStore *store, const char *vm, const char *source,
+                              const char *metric, int64_t t_ms, double value, GError **error);
+
+typedef struct {
+    int64_t t_ms;
+    double value;
+} ForeSeriesPoint;
+/**
+ * fore_store_series_read: what was measured, from_ms <= t_ms <= to_ms, oldest first; gaps left out
+ * Returns: (transfer full) GArray of ForeSeriesPoint; empty for an unknown series
+ * Errors: as fore_store_window()
+ */
+GArray *fore_store_series_read(ForeStore *store, const char *vm, const char *source,
+                               const char *metric, int64_t from_ms, int64_t to_ms, GError **error);
+/**
+ * fore_store_tier_read: the same, downsampled; the points of one interval merged
+ * @tier: 0..FORE_ROLLUP_TIERS-1
+ * Returns: (transfer full) GArray of ForeTierPoint whose interval begins in from_ms..to_ms
+ */
+GArray *fore_store_tier_read(ForeStore *store, const char *vm, const char *source,
+                             const char *metric, unsigned tier, int64_t from_ms, int64_t to_ms,
+                             GError **error);
+
+/* Borrowed while it is told. */
+typedef struct {
+    const char *vm, *source, *metric;
+    ForeRunning running; /* of all samples of the series, also those that are no longer kept */
+} ForeSeriesInfo;
+typedef void (*ForeSeriesFn)(const ForeSeriesInfo *info, gpointer data);
+/** fore_store_each_series: @vm: NULL for all; in order of VM, source, metric */
+bool fore_store_each_series(ForeStore *store, const char *vm, ForeSeriesFn fn, gpointer data,
+                            GError **error);
+
+/* --- how long what is kept --- */
+
+typedef struct {
+    int64_t raw_keep_ms; /* samples as they came */
+    struct {
+        int64_t width_ms, keep_ms;
+    } tier[FORE_ROLLUP_TIERS]; /* rising widths */
+} ForeStoreTiers;
+#define FORE_STORE_TIERS_DEFAULT "1s:1d 10s:7d 5min:13mo"
+
+/**
+ * fore_store_tiers_parse: "raw:KEEP WIDTH:KEEP WIDTH:KEEP", as FORE_STORE_TIERS_DEFAULT
+ * Units: s, min, h, d, mo (30.44 days), y.  The first width is that of the samples and only for the
+ * reader.
+ * Errors: FORE_ERROR_INVALID (names the text and what is wanted)
+ */
+bool fore_store_tiers_parse(const char *text, ForeStoreTiers *ret, GError **error);
+/** fore_store_set_tiers: before the first sample; the default holds otherwise */
+void fore_store_set_tiers(ForeStore *store, const ForeStoreTiers *tiers);
+
+/**
+ * fore_store_expire: drop what is older than its tier is kept, at most so many chunks of each
+ * series
+ * @now_ms: UTC   @ret_dropped: (out): chunks, 0: nothing is left to drop
+ * fore_store_append() does this by itself, in steps, once the wall clock has run with the monotonic
+ * clock for an hour: a clock that jumps deletes nothing.
+ * Errors: FORE_ERROR_UNAVAILABLE
+ */
+bool fore_store_expire(ForeStore *store, int64_t now_ms, uint64_t *ret_dropped, GError **error);
 
 /* Records: durable (fsync) when the call returns.  @kind "ledger", "vm", "event", "meta"...
  * A record is JSON text; the same (kind, key) replaces. */
@@ -102,7 +184,36 @@ typedef struct {
     char reason[160];
     uint64_t samples, chunks, bytes; /* on disk; bytes of chunk payloads */
     uint64_t lost_samples;           /* fell out of the ring before the disk came back */
+    uint64_t damaged;                /* chunks found damaged since the store was opened */
+    uint64_t quarantined;            /* chunks in quarantine, see fore_store_each_damage() */
+    char damage[160];                /* the newest of them, in words; "" */
 } ForeStoreHealth;
 void fore_store_health(ForeStore *store, ForeStoreHealth *ret);
+typedef struct {
+    int64_t width_ms; /* 0: series of fore_store_series_append() as they came */
+    uint64_t points, blocks, bytes;
+} ForeStoreTierTotal;
+/** fore_store_tier_totals: @ret: [*n]; in: room, out: rows */
+bool fore_store_tier_totals(ForeStore *store, ForeStoreTierTotal *ret, size_t *n, GError **error);
+
+typedef void (*ForeStoreDamage)(const char *what, int64_t from_ms, int64_t to_ms, int64_t samples,
+                                int64_t found_ms, gpointer data);
+/** fore_store_each_damage: what was taken out because it did not decode, newest first */
+bool fore_store_each_damage(ForeStore *store, ForeStoreDamage fn, gpointer data, GError **error);
+
+/* Verification in steps, between two samples: every chunk is read and decoded. */
+typedef struct ForeStoreCheck ForeStoreCheck;
+ForeStoreCheck *fore_store_check_new(void);
+void fore_store_check_free(ForeStoreCheck *check);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeStoreCheck, fore_store_check_free)
+/**
+ * fore_store_check_step: go on for @rows rows; what does not decode is moved into quarantine
+ * Errors: FORE_ERROR_UNTRUSTED (a page failed its HMAC), FORE_ERROR_UNAVAILABLE
+ */
+bool fore_store_check_step(ForeStore *store, ForeStoreCheck *check, unsigned rows, bool *ret_done,
+                           GError **error);
+/** fore_store_check_result: rows seen, and how many of them were damaged */
+void fore_store_check_result(const ForeStoreCheck *check, uint64_t *ret_rows, uint64_t *ret_bad);
+
 /** fore_store_verify: integrity_check, cipher_integrity_check and every chunk decodes */
 bool fore_store_verify(ForeStore *store, GError **error);
