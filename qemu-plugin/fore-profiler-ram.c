@@ -13,15 +13,17 @@
  *
  * Guest memory is what QEMU maps in large pieces, so ranges of at least 16 MiB are taken for it;
  * the code buffer of TCG is executable and left out.  Pages are read through /proc/self/mem: a
- * mapping that goes away meanwhile (memory unplug) is an error there and not a signal.  A page that
- * was never touched is told by /proc/self/pagemap and not read, so that sampling gives it no page
- * table. The maps are looked at anew with each step, because memory is plugged and unplugged.
+ * mapping that goes away meanwhile (memory unplug) is an error there and not a signal.  Only a page
+ * that /proc/self/pagemap says is present is read: reading another one would give it memory, fetch
+ * it from swap, or wait for it while a migration has yet to bring it.  The maps are looked at anew
+ * with each step, because memory is plugged and unplugged.
  *
  * The share of changed pages among n random ones has a standard error of sqrt(p (1 - p) / n), for
  * 256 samples at most 3 per cent of the guest's memory.
  */
 
-#define PRESENT         (UINT64_C(1) << 63 | UINT64_C(1) << 62) /* or swapped; admin-guide/mm/pagemap */
+#define PRESENT         (UINT64_C(1) << 63) /* admin-guide/mm/pagemap.rst */
+#define SWAPPED         (UINT64_C(1) << 62)
 #define HASH_ABSENT     0
 #define HASH_UNREADABLE UINT64_MAX
 #define MAX_PAGE        65536
@@ -106,9 +108,11 @@ static uint64_t hash_page(const ForeRam *ram, uint64_t address)
     uint64_t words[MAX_PAGE / sizeof(uint64_t)], entry = 0;
     off_t entry_at = (off_t)(address / ram->page_bytes * sizeof(entry));
 
-    if (ram->pagemap >= 0 &&
-        pread(ram->pagemap, &entry, sizeof(entry), entry_at) == (ssize_t)sizeof(entry) &&
-        (entry & PRESENT) == 0) {
+    if (pread(ram->pagemap, &entry, sizeof(entry), entry_at) != (ssize_t)sizeof(entry) ||
+        (entry & SWAPPED) != 0) {
+        return HASH_UNREADABLE;
+    }
+    if ((entry & PRESENT) == 0) {
         return HASH_ABSENT;
     }
     if (pread(ram->mem, words, ram->page_bytes, (off_t)address) != (ssize_t)ram->page_bytes) {
@@ -137,7 +141,7 @@ bool fore_ram_step(ForeRam *ram, uint64_t now_ns, uint64_t *ret_bytes_per_s)
 {
     bool known = false;
 
-    if (ram->mem < 0 || ram->page_bytes > MAX_PAGE) {
+    if (ram->mem < 0 || ram->pagemap < 0 || ram->page_bytes > MAX_PAGE) {
         return false;
     }
     if (ram->taken_ns != 0 && now_ns > ram->taken_ns) {

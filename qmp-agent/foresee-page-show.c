@@ -401,24 +401,29 @@ static json_t *vcpus_json(const ForeCliPage *p)
     return list;
 }
 
+/* What a page claims may be above what JSON's integers hold. */
+static json_t *bytes_json(double bytes)
+{
+    return bytes < 9e18 ? json_integer((json_int_t)bytes) : json_real(bytes);
+}
+
 static json_t *memory_json(const ForePageSnapshot *c)
 {
     json_t *object = json_object();
 
     if (c->valid & FORE_PAGE_HAS_WORKING_SET && c->vm.window_ns != 0) {
-        json_object_set_new(object, "working-set",
-                            json_pack("{s:I,s:I,s:f}", "bytes", (json_int_t)c->vm.ws_pages * 4096,
-                                      "standard-error-bytes",
-                                      (json_int_t)c->vm.ws_error_pages * 4096, "window-s",
-                                      (double)c->vm.window_ns / FORE_NS_PER_S));
+        json_object_set_new(
+            object, "working-set",
+            json_pack("{s:o,s:o,s:f}", "bytes", bytes_json((double)c->vm.ws_pages * 4096),
+                      "standard-error-bytes", bytes_json((double)c->vm.ws_error_pages * 4096),
+                      "window-s", (double)c->vm.window_ns / FORE_NS_PER_S));
     }
     if (c->valid & FORE_PAGE_HAS_DIRTY) {
         json_object_set_new(object, "dirty-bytes-per-s",
-                            json_integer((json_int_t)c->vm.dirty_bytes_per_s));
+                            bytes_json((double)c->vm.dirty_bytes_per_s));
     }
     if (c->valid & FORE_PAGE_HAS_RESIDENT) {
-        json_object_set_new(object, "resident-bytes",
-                            json_integer((json_int_t)c->vm.resident_bytes));
+        json_object_set_new(object, "resident-bytes", bytes_json((double)c->vm.resident_bytes));
     }
     return object;
 }
