@@ -242,10 +242,12 @@ bool fore_ima_policy_add_key(ForeImaPolicy *policy, const void *data, size_t siz
 /* What is wrong with a pattern, or NULL. */
 static const char *pattern_fault(const char *pattern)
 {
-    size_t length = strlen(pattern);
-    size_t first = length > 0 ? strcspn(pattern + 1, "/") : 0; /* first component */
+    size_t length = strlen(pattern), first = 0;
     const char *twice = strstr(pattern, "**");
 
+    while (length > 1 && pattern[1 + first] != '/' && pattern[1 + first] != '\0') {
+        first++; /* bytes of the first component */
+    }
     if (pattern[0] != '/' || length > MAX_PATTERN || first == 0) {
         return "is no absolute path of at most 256 bytes";
     }
