@@ -24,11 +24,12 @@ typedef struct {
 
 static const Table *tables(unsigned *ret_n)
 {
-    static Table all[3];
+    static Table all[4];
 
     all[0] = (Table){fore_vectors_eventlog, fore_n_vectors_eventlog};
     all[1] = (Table){fore_vectors_ima, fore_n_vectors_ima};
     all[2] = (Table){fore_vectors_snp, fore_n_vectors_snp};
+    all[3] = (Table){fore_vectors_spdm, fore_n_vectors_spdm};
     *ret_n = G_N_ELEMENTS(all);
     return all;
 }
@@ -48,8 +49,7 @@ static const char *const elsewhere[] = {
     "go-tpm-tools/ca-certs/*",
     "go-tpm-tools/certificates/*",
     "trustee/jwk/*",
-    "trustee/nvidia-spdm/*", /* SPDM and TDX are not judged: docs/attestation.md */
-    "trustee/tdx/*",
+    "trustee/tdx/*", /* TDX is not judged: docs/attestation.md */
     "trustee/az-tdx-vtpm/*",
     "trustee/tpm_evidence.json",
 };

@@ -15,5 +15,7 @@ struct ForeVector {
     const void *param;
 };
 
-extern const ForeVector fore_vectors_eventlog[], fore_vectors_ima[], fore_vectors_snp[];
-extern const unsigned fore_n_vectors_eventlog, fore_n_vectors_ima, fore_n_vectors_snp;
+extern const ForeVector fore_vectors_eventlog[], fore_vectors_ima[], fore_vectors_snp[],
+    fore_vectors_spdm[];
+extern const unsigned fore_n_vectors_eventlog, fore_n_vectors_ima, fore_n_vectors_snp,
+    fore_n_vectors_spdm;
