@@ -17,7 +17,9 @@
 #define log1p_of log1pf
 #endif
 
-#define NARROW 2 /* quantiles start close to each other: softplus(-2) = 0.13 */
+#define MAX_Z    7.0  /* asinh of 548 scales */
+#define MAX_LOSS 20.0 /* a burst that nothing announced is no lesson */
+#define NARROW   2    /* quantiles start close to each other: softplus(-2) = 0.13 */
 
 bool fore_net_shape_is_valid(const ForeNetShape *s)
 {
@@ -234,29 +236,44 @@ static void forward(ForeNetBatch *b, const ForeReal *params, double dropout, For
     product(b->rows, n_out, n_e, b->e, params + at->wc, b->v);
 }
 
-/* Pinball loss of every row and target; fills b->dv with its gradient divided by @total. */
-static double losses(ForeNetBatch *b, const double *level, double total)
+/* Loss of one target, times @factor; @dv gets its gradient. */
+static double target_loss(unsigned n_level, const double *level, const ForeReal *v, double y,
+                          double weight, double factor, ForeReal *dv)
+{
+    ForeReal slope[FORE_SERIES_MAX_LEVEL] = {1};
+    double z = (double)v[0], tail = 0.0, sum = 0.0;
+    double truth = sinh(CLAMP(y, -MAX_Z, MAX_Z));
+
+    for (unsigned k = 0; k < n_level; k++) {
+        double q, miss, loss;
+
+        z += k > 0 ? (double)softplus(v[k] - NARROW, &slope[k]) : 0.0;
+        q = sinh(CLAMP(z, -MAX_Z, MAX_Z));
+        miss = (truth < q ? 1.0 : 0.0) - level[k];
+        loss = weight * miss * (q - truth);
+        sum += factor * MIN(loss, MAX_LOSS);
+        /* d sinh = cosh; nothing pulls beyond the bounds */
+        dv[k] = fabs(z) < MAX_Z && loss < MAX_LOSS
+                    ? (ForeReal)(factor * weight * miss * sqrt(1.0 + q * q))
+                    : 0;
+    }
+    for (unsigned k = n_level; k-- > 0;) {
+        tail += (double)dv[k];
+        dv[k] = (ForeReal)(tail * (double)slope[k]);
+    }
+    return sum;
+}
+
+/* Loss over the whole batch; fills b->dv. */
+static double losses(ForeNetBatch *b, const double *level, double known)
 {
     unsigned n_level = b->shape.n_level;
+    double factor = 1.0 / (known * n_level);
     double sum = 0.0;
 
     for (size_t i = 0; i < b->rows * b->shape.n_target; i++) {
-        const ForeReal *z = b->v + i * n_level;
-        ForeReal *dz = b->dv + i * n_level;
-        double w = (double)b->weight[i] / total;
-        double y = (double)b->target[i];
-        ForeReal slope[FORE_SERIES_MAX_LEVEL] = {1};
-        double q = (double)z[0], tail = 0.0;
-
-        for (unsigned k = 0; k < n_level; k++) {
-            q += k > 0 ? (double)softplus(z[k] - NARROW, &slope[k]) : 0.0;
-            sum += w * (y >= q ? level[k] * (y - q) : (level[k] - 1.0) * (y - q));
-            dz[k] = (ForeReal)(w * ((y < q ? 1.0 : 0.0) - level[k]));
-        }
-        for (unsigned k = n_level; k-- > 0;) {
-            tail += (double)dz[k];
-            dz[k] = (ForeReal)(tail * (double)slope[k]);
-        }
+        sum += target_loss(n_level, level, b->v + i * n_level, (double)b->target[i],
+                           (double)b->weight[i], factor, b->dv + i * n_level);
     }
     return sum;
 }
@@ -295,17 +312,17 @@ static void backward(ForeNetBatch *b, const ForeReal *params, ForeReal *grad)
 double fore_net_batch_loss(ForeNetBatch *b, const ForeReal *params, const double *level,
                            double dropout, ForeRandom *rng, ForeReal *grad)
 {
-    double total = 0.0;
+    double known = 0.0;
     double loss;
 
     for (size_t i = 0; i < b->rows * b->shape.n_target; i++) {
-        total += (double)b->weight[i];
+        known += b->weight[i] > 0 ? 1.0 : 0.0;
     }
-    if (total <= 0.0) {
+    if (known <= 0.0) {
         return 0.0;
     }
     forward(b, params, dropout, rng);
-    loss = losses(b, level, total * b->shape.n_level);
+    loss = losses(b, level, known);
     if (grad != NULL) {
         backward(b, params, grad);
     }

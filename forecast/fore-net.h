@@ -66,7 +66,8 @@ typedef struct {
     size_t rows;        /* steps * batch, in the order [step][batch] */
     ForeReal *e;        /* [rows][n_e], filled by the caller */
     ForeReal *target;   /* [rows][n_target], filled by the caller */
-    ForeReal *weight;   /* [rows][n_target], 0 where the truth is not known */
+    ForeReal *weight;   /* [rows][n_target], 0 where the truth is not known; else what an error of
+                           one scale costs: above 1 where the series is livelier than usual */
     ForeReal *z1, *z2, *v;
     ForeReal *dz1, *dz2, *dv;
     ForeReal *keep1; /* [rows][N_MIX]: 0 or 1 / (1 - dropout) */
@@ -76,7 +77,8 @@ ForeNetBatch *fore_net_batch_new(const ForeNetShape *shape, unsigned n_steps, un
 void fore_net_batch_free(ForeNetBatch *batch);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeNetBatch, fore_net_batch_free)
 /**
- * fore_net_batch_loss: forward from a zero state; mean pinball loss over weights, levels
+ * fore_net_batch_loss: forward from a zero state; pinball loss in units of the series (not of its
+ * logarithm), each error counted as at most 20, mean over known truths and levels
  * @level: [n_level]
  * @dropout: share of the first hidden layer left out, 0..1 (0: none)
  * @grad: (nullable) (inout): [layout.n], gradient added

@@ -15,8 +15,9 @@
 #define MIN_ROWS   48 /* a series with fewer is left out */
 
 typedef struct {
-    GArray *x, *e, *y; /* rows of all stretches, one after another */
-    GArray *span;      /* ForeSpan, rows and series counted within this trace */
+    GArray *x, *e, *y, *weight; /* rows of all stretches, one after another */
+    double usual;               /* change over 6 steps, own unit, of the one series of this part */
+    GArray *span;               /* ForeSpan, rows and series counted within this trace */
     unsigned n_series;
 } Part;
 
@@ -105,9 +106,27 @@ static float truth_of(const ForeTrace *trace, unsigned metric, const ForeTarget 
     return (float)CLAMP(asinh((truth - fore_series_last(s)) / fore_series_scale(s)), -20.0, 20.0);
 }
 
+/* How much the series changes over 6 steps, before its test part. */
+static double usual_change(const ForeTrace *trace, unsigned metric)
+{
+    const double *v = trace->value[metric];
+    double sum = 0.0, high = 0.0;
+    size_t n = 0;
+
+    for (size_t k = 6; k < trace->n_before; k++) {
+        if (!isnan(v[k]) && !isnan(v[k - 6])) {
+            sum += fabs(v[k] - v[k - 6]);
+            high = MAX(high, fabs(v[k]));
+            n++;
+        }
+    }
+    return (n > 0 ? sum / (double)n : 0.0) + 1e-4 * high + 1e-9;
+}
+
 static void add_row(const Build *b, const ForeTrace *trace, Part *part, unsigned metric,
                     ForeSeries *const *all, size_t k)
 {
+    float weight = (float)CLAMP(fore_series_scale(all[metric]) / part->usual, 0.0, 10.0);
     const ForeSeriesConfig *c = &b->config->series;
     unsigned n_e = c->n_target * c->n_level * FORE_MEMBER_N;
     float x[FORE_SERIES_N_FEATURE], e[FORE_NET_MAX_E];
@@ -124,6 +143,7 @@ static void add_row(const Build *b, const ForeTrace *trace, Part *part, unsigned
 
         g_array_append_val(part->e, v);
     }
+    g_array_append_val(part->weight, weight);
     for (unsigned t = 0; t < c->n_target; t++) {
         float v = truth_of(trace, metric, &c->target[t], k, all[metric]);
 
@@ -143,6 +163,7 @@ static void append_part(Part *to, const Part *from, uint32_t series)
     g_array_append_vals(to->x, from->x->data, from->x->len);
     g_array_append_vals(to->e, from->e->data, from->e->len);
     g_array_append_vals(to->y, from->y->data, from->y->len);
+    g_array_append_vals(to->weight, from->weight->data, from->weight->len);
 }
 
 static void part_init(Part *part)
@@ -150,6 +171,7 @@ static void part_init(Part *part)
     part->x = g_array_new(FALSE, FALSE, sizeof(int16_t));
     part->e = g_array_new(FALSE, FALSE, sizeof(int16_t));
     part->y = g_array_new(FALSE, FALSE, sizeof(float));
+    part->weight = g_array_new(FALSE, FALSE, sizeof(float));
     part->span = g_array_new(FALSE, FALSE, sizeof(ForeSpan));
 }
 
@@ -158,6 +180,7 @@ static void part_done(Part *part)
     g_clear_pointer(&part->x, g_array_unref);
     g_clear_pointer(&part->e, g_array_unref);
     g_clear_pointer(&part->y, g_array_unref);
+    g_clear_pointer(&part->weight, g_array_unref);
     g_clear_pointer(&part->span, g_array_unref);
 }
 
@@ -203,6 +226,7 @@ static void run_trace(gpointer item, gpointer user)
             c.epoch_s = trace->first_s;
             s[m] = trace->metrics >> m & 1 ? fore_series_new(&c) : NULL;
             part_init(&part[m]);
+            part[m].usual = s[m] != NULL ? usual_change(trace, m) : 0.0;
         }
         for (size_t k = 0; k < trace->n_before; k++) {
             run_step(b, trace, part, s, keep, k);
@@ -268,6 +292,7 @@ static ForeSeriesSet *join(Build *b, size_t n_row)
     set->x = g_new(int16_t, n_row * FORE_SERIES_N_FEATURE);
     set->e = g_new(int16_t, n_row * set->n_e);
     set->y = g_new(float, n_row * c->n_target);
+    set->weight = g_new(float, n_row);
     set->span = g_array_new(FALSE, FALSE, sizeof(ForeSpan));
     set->first = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     for (guint i = 0; i < b->traces->len; i++) {
@@ -288,6 +313,7 @@ static ForeSeriesSet *join(Build *b, size_t n_row)
             memcpy(set->x + row * FORE_SERIES_N_FEATURE, part->x->data,
                    n * FORE_SERIES_N_FEATURE * sizeof(int16_t));
             memcpy(set->e + row * set->n_e, part->e->data, n * set->n_e * sizeof(int16_t));
+            memcpy(set->weight + row, part->weight->data, n * sizeof(float));
             memcpy(set->y + row * c->n_target, part->y->data, n * c->n_target * sizeof(float));
         }
         row += n;
@@ -337,6 +363,7 @@ void fore_series_set_free(ForeSeriesSet *set)
     g_free(set->x);
     g_free(set->e);
     g_free(set->y);
+    g_free(set->weight);
     g_free(set->chance);
     g_array_unref(set->span);
     g_array_unref(set->first);

@@ -17,11 +17,12 @@ typedef struct {
 typedef struct {
     unsigned n_e, n_target;
     size_t n_row;
-    int16_t *x;     /* [n_row][FORE_SERIES_N_FEATURE] */
-    int16_t *e;     /* [n_row][n_e] */
-    float *y;       /* [n_row][n_target]: asinh((truth - last) / scale); NAN unknown */
-    GArray *span;   /* ForeSpan, by series */
-    GArray *first;  /* uint32_t [n_series + 1]: first span of each series */
+    int16_t *x;    /* [n_row][FORE_SERIES_N_FEATURE] */
+    int16_t *e;    /* [n_row][n_e] */
+    float *y;      /* [n_row][n_target]: asinh((truth - last) / scale); NAN unknown */
+    float *weight; /* [n_row]: scale at the row over the usual 6-step change of its series, 0..10 */
+    GArray *span;  /* ForeSpan, by series */
+    GArray *first; /* uint32_t [n_series + 1]: first span of each series */
     double *chance; /* [n_series], rising to 1: which series a uniform number in 0..1 picks */
     unsigned n_series;
 } ForeSeriesSet;

@@ -18,7 +18,6 @@
 
 #define SEGMENT         48
 #define BATCH           192
-#define EPOCH_UPDATES   100
 #define RATE            3e-3
 #define DECAY           0.02
 #define AVERAGING       0.99
@@ -86,7 +85,8 @@ static void fill_segment(const ForeSeriesSet *set, ForeNetBatch *batch, unsigned
         for (unsigned t = 0; t < set->n_target; t++) {
             float y = row == SIZE_MAX ? NAN : set->y[(row + step) * set->n_target + t];
 
-            batch->weight[to * set->n_target + t] = isnan(y) ? 0.0f : 1.0f;
+            batch->weight[to * set->n_target + t] =
+                isnan(y) ? 0 : (ForeReal)set->weight[row + step];
             batch->target[to * set->n_target + t] = isnan(y) ? 0 : (ForeReal)y;
         }
         if (row == SIZE_MAX) {
@@ -116,7 +116,7 @@ static void train_net(Job *job)
     g_autofree ForeReal *params = g_new(ForeReal, n);
     g_autofree ForeReal *grad = g_new(ForeReal, n);
     ForeRandom rng = {.state = c->seed};
-    unsigned updates = c->epochs * EPOCH_UPDATES;
+    unsigned updates = c->epochs * c->updates;
     double smooth = NAN;
 
     fore_net_init(&model->shape, &rng, params);
@@ -272,6 +272,7 @@ ForeSeriesModel *fore_series_train(GPtrArray *traces, const ForeSeriesTrainConfi
     g_assert(c.threads >= 1 && fore_series_config_is_valid(&c.series));
     c.hidden = c.hidden > 0 ? c.hidden : 64;
     c.epochs = c.epochs > 0 ? c.epochs : 20;
+    c.updates = c.updates > 0 ? c.updates : 100;
     c.n_tree = c.n_tree > 0 ? c.n_tree : 150;
     c.rows = c.rows > 0 ? c.rows : 600000;
     job.n_trace = MAX(traces->len, 1);
@@ -291,7 +292,7 @@ ForeSeriesModel *fore_series_train(GPtrArray *traces, const ForeSeriesTrainConfi
     }
     job_done(&job);
     if (job.stopped || model == NULL) {
-        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "%s",
+        g_set_error(error, FORE_ERROR, job.stopped ? FORE_ERROR_FAILED : FORE_ERROR_INVALID, "%s",
                     job.stopped ? "training: stopped"
                                 : "training: no series has 64 known samples before its test part");
         return NULL;

@@ -12,7 +12,8 @@
 typedef struct {
     ForeSeriesConfig series; /* targets, levels and window; the rest is each trace's own */
     unsigned hidden;         /* LSTM cells; 0 means 64 */
-    unsigned epochs;         /* of 100 updates each; 0 means 20 */
+    unsigned epochs;         /* 0 means 20 */
+    unsigned updates;        /* of the weights in an epoch; 0 means 100 */
     unsigned n_tree;         /* of a forest; 0 means 150 */
     size_t rows;             /* steps of all series kept in memory (0.5 KiB each); 0 means 600000 */
     uint64_t seed;
@@ -27,8 +28,8 @@ typedef bool (*ForeSeriesProgress)(double done, const char *what, double loss, g
 /**
  * fore_series_train:
  * @traces: (element-type ForeTrace)
- * Errors: FORE_ERROR_INVALID: no series is long enough (needs 80 samples before the test part);
- * FORE_ERROR_CANCELLED is not used: stopped training gives FORE_ERROR_INVALID "stopped"
+ * Errors: FORE_ERROR_INVALID: no series is long enough (64 known samples before the test part)
+ * FORE_ERROR_FAILED: @progress stopped it
  */
 ForeSeriesModel *fore_series_train(GPtrArray *traces, const ForeSeriesTrainConfig *config,
                                    ForeSeriesProgress progress, gpointer data, GError **error);
