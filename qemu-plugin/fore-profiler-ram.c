@@ -127,10 +127,11 @@ static unsigned count_changed(const ForeRam *ram, unsigned *ret_n)
     unsigned changed = 0, n = 0;
 
     for (unsigned i = 0; i < FORE_RAM_SAMPLES; i++) {
-        uint64_t hash = hash_page(ram, ram->samples[i].address);
-        if (hash != HASH_UNREADABLE && ram->samples[i].hash != HASH_UNREADABLE) {
+        uint64_t hash = hash_page(ram, ram->samples[i].address), was = ram->samples[i].hash;
+        bool taken_away = hash == HASH_ABSENT && was != HASH_ABSENT; /* unplug, balloon */
+        if (hash != HASH_UNREADABLE && was != HASH_UNREADABLE && !taken_away) {
             n++;
-            changed += hash != ram->samples[i].hash ? 1 : 0;
+            changed += hash != was ? 1 : 0;
         }
     }
     *ret_n = n;
