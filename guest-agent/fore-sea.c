@@ -140,9 +140,9 @@ static bool start(ForeSea *sea, GError **error)
     if (!sea->gate) {
         return false;
     }
-    sea->evidence = fore_sea_evidence_new(config->tcti, config->vm_uuid, fore_sea_pin(sea),
-                                          config->sysfs_root, config->procfs_root,
-                                          g_steal_pointer(&sea->keys));
+    sea->evidence =
+        fore_sea_evidence_new(config->tcti, config->vm_uuid, fore_sea_pin(sea), config->sysfs_root,
+                              config->procfs_root, g_steal_pointer(&sea->keys));
     sea->worker = fore_sea_worker_new(sea->context);
     sea->usage = fore_sea_usage_new(config->procfs_root);
     sea->port = fore_sea_port_new(sea->context, config->port, config->sysfs_root, sea->identity,

@@ -2,7 +2,8 @@
 /*
  * How it works.  Each step's reply leads to the next; whatever fails becomes a verdict "not
  * affirmed" with a reason: silence is never a yes.  A guest that does not answer is reported to the
- * PAM as silent, so that the PAM's record says so too.
+ * PAM as silent, so that the PAM's record says so too.  Measurement lists that the PAM wants are
+ * carried over in chunks between the quote and the finish.
  */
 #include "qmp-agent/fore-attest.h"
 
@@ -10,6 +11,10 @@
 
 #include "common/fore-bytes.h"
 #include "common/fore-error.h"
+
+#define LOG_CHUNK 32768        /* bytes that the guest gives at once */
+#define LOG_SEND  (512 << 10)  /* bytes that the PAM gets at once */
+#define LOG_MAX   (16ll << 20) /* bytes of a list */
 
 struct ForeAttest {
     ForeVm *vm;      /* NULL once the VM was removed */
@@ -19,10 +24,21 @@ struct ForeAttest {
     gpointer data;
     char *session;
     unsigned timeout_ms;
+    json_t *evidence;      /* waits for the lists that the PAM wants */
+    json_t *logs;          /* what the PAM wants: {"ima": offset, ...}; NULL: nothing */
+    unsigned kind;         /* of the list that is being fetched */
+    int64_t offset, end;   /* next byte to fetch; end of the list */
+    GByteArray *collected; /* several chunks of the guest are one of the PAM's */
+    int64_t collected_at;  /* offset of its first byte */
 };
+
+static const char *const log_names[] = {"firmware", "ima"};
 
 static void attest_free(ForeAttest *a)
 {
+    json_decref(a->evidence);
+    json_decref(a->logs);
+    g_byte_array_unref(a->collected);
     g_free(a->session);
     g_free(a);
 }
@@ -101,7 +117,9 @@ static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, 
         refuse(a, "pam", why_not(error));
         return;
     }
-    ref.affirmed = g_strcmp0(verdict, "affirming") == 0 && grant != NULL;
+    /* a warning is a yes with an exception that the signed policy allows */
+    ref.affirmed = (g_strcmp0(verdict, "affirming") == 0 || g_strcmp0(verdict, "warning") == 0) &&
+                   grant != NULL;
     if (ref.affirmed && fore_json_get_int(ret, "expires", 0, INT64_MAX / 2, &expires, NULL)) {
         int64_t left_s = expires - g_get_real_time() / G_USEC_PER_SEC;
         ref.vcpus = a->plan.vcpus;
@@ -129,6 +147,97 @@ static void send_finish(ForeAttest *a, json_t *evidence)
                       a);
 }
 
+/* --- measurement lists: the guest hands them out in small chunks --- */
+
+static void next_log(ForeAttest *a);
+static void next_chunk(ForeAttest *a);
+
+/* A list that could not be had is missing for the PAM, which then says so. */
+static void on_log_sent(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    ForeAttest *a = data;
+
+    if (a->vm == NULL) {
+        refuse(a, "foreseed", "vm-removed");
+        return;
+    }
+    if (ret == NULL) {
+        refuse(a, "pam", why_not(error));
+        return;
+    }
+    g_byte_array_set_size(a->collected, 0);
+    next_chunk(a);
+}
+
+static void send_collected(ForeAttest *a)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new(a->collected->data, a->collected->len);
+
+    fore_link_execute(fore_agent_pam(a->vm->agent), "evidence-log",
+                      json_pack("{s:s,s:s,s:I,s:o}", "session", a->session, "log",
+                                log_names[a->kind], "offset", (json_int_t)a->collected_at, "data",
+                                fore_json_bytes(bytes)),
+                      a->timeout_ms, on_log_sent, a);
+}
+
+static void on_chunk(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
+{
+    ForeAttest *a = data;
+    g_autoptr(GBytes) bytes = NULL;
+
+    a->asks_guest = false;
+    if (a->vm == NULL) {
+        refuse(a, "foreseed", "vm-removed");
+        return;
+    }
+    if (ret == NULL || !fore_json_get_bytes(ret, "data", LOG_CHUNK, &bytes, NULL) ||
+        g_bytes_get_size(bytes) == 0) {
+        a->end = a->offset; /* what came is sent; the PAM finds that it does not suffice */
+    } else {
+        if (a->collected->len == 0) {
+            a->collected_at = a->offset;
+        }
+        g_byte_array_append(a->collected, g_bytes_get_data(bytes, NULL),
+                            (guint)g_bytes_get_size(bytes));
+        a->offset += (int64_t)g_bytes_get_size(bytes);
+    }
+    if (a->collected->len > 0 && (a->collected->len >= LOG_SEND || a->offset >= a->end)) {
+        send_collected(a);
+    } else {
+        next_chunk(a);
+    }
+}
+
+static void next_chunk(ForeAttest *a)
+{
+    if (a->offset >= a->end) {
+        a->kind++;
+        next_log(a);
+        return;
+    }
+    a->asks_guest = true;
+    fore_link_execute(a->vm->sea, "sea-get-log",
+                      json_pack("{s:s,s:I,s:i}", "log", log_names[a->kind], "offset",
+                                (json_int_t)a->offset, "length",
+                                (int)MIN(a->end - a->offset, LOG_CHUNK)),
+                      a->timeout_ms / 2, on_chunk, a);
+}
+
+static void next_log(ForeAttest *a)
+{
+    json_t *sizes = json_object_get(a->evidence, "log-sizes");
+
+    for (; a->kind < G_N_ELEMENTS(log_names); a->kind++) {
+        if (fore_json_get_int(a->logs, log_names[a->kind], 0, LOG_MAX, &a->offset, NULL) &&
+            fore_json_get_int(sizes, log_names[a->kind], 0, LOG_MAX, &a->end, NULL) && a->end > 0) {
+            a->offset = a->offset > a->end ? 0 : a->offset; /* it booted anew */
+            next_chunk(a);
+            return;
+        }
+    }
+    send_finish(a, g_steal_pointer(&a->evidence));
+}
+
 static void on_evidence(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
 {
     ForeAttest *a = data;
@@ -138,7 +247,12 @@ static void on_evidence(ForeWire *wire, const json_t *ret, const GError *error, 
         refuse(a, "foreseed", "vm-removed");
         return;
     }
-    send_finish(a, ret != NULL ? json_deep_copy(ret) : json_null());
+    if (ret == NULL || a->logs == NULL) {
+        send_finish(a, ret != NULL ? json_deep_copy(ret) : json_null());
+        return;
+    }
+    a->evidence = json_deep_copy(ret);
+    next_log(a);
 }
 
 static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpointer data)
@@ -162,6 +276,7 @@ static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpo
         return;
     }
     a->session = g_strdup(session);
+    a->logs = json_deep_copy(json_object_get(ret, "logs"));
     a->asks_guest = true;
     fore_link_execute(a->vm->sea, "sea-attest",
                       json_pack("{s:s,s:I}", "nonce", nonce, "pcr-mask", (json_int_t)mask),
@@ -178,6 +293,7 @@ void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gp
     a->plan = *plan;
     a->done = done;
     a->data = data;
+    a->collected = g_byte_array_new();
     a->timeout_ms = fore_agent_config(vm->agent)->attest_timeout_ms;
     g_assert(pam != NULL);
     fore_link_execute(pam, "begin", json_pack("{s:s}", "vm", vm->uuid), a->timeout_ms / 2, on_begun,

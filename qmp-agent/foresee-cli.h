@@ -34,6 +34,8 @@ int fore_cli_train_series(ForeCli *cli, int argc, char **argv);
 int fore_cli_backtest(ForeCli *cli, int argc, char **argv);
 int fore_cli_doctor(ForeCli *cli, int argc, char **argv);
 int fore_cli_pam(ForeCli *cli, int argc, char **argv);
+int fore_cli_policy(ForeCli *cli, int argc, char **argv);
+int fore_cli_audit(ForeCli *cli, int argc, char **argv);
 int fore_cli_anomaly_list(ForeCli *cli, int argc, char **argv); /* of the one below */
 int fore_cli_anomaly(ForeCli *cli, int argc, char **argv);
 int fore_cli_page(ForeCli *cli, int argc, char **argv);

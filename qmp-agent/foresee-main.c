@@ -12,19 +12,11 @@ static const struct {
     const char *name;
     ForeCliCommand run;
 } commands[] = {
-    {"vm", fore_cli_vm},
-    {"forecast", fore_cli_forecast},
-    {"attest", fore_cli_attest},
-    {"ledger", fore_cli_ledger},
-    {"events", fore_cli_events},
-    {"explain", fore_cli_explain},
-    {"status", fore_cli_status},
-    {"train", fore_cli_train},
-    {"doctor", fore_cli_doctor},
-    {"pam", fore_cli_pam},
-    {"page", fore_cli_page},
-    {"anomaly", fore_cli_anomaly},
-    {"backtest", fore_cli_backtest},
+    {"vm", fore_cli_vm},         {"forecast", fore_cli_forecast}, {"attest", fore_cli_attest},
+    {"ledger", fore_cli_ledger}, {"events", fore_cli_events},     {"explain", fore_cli_explain},
+    {"status", fore_cli_status}, {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
+    {"pam", fore_cli_pam},       {"policy", fore_cli_policy},     {"audit", fore_cli_audit},
+    {"page", fore_cli_page},     {"anomaly", fore_cli_anomaly},   {"backtest", fore_cli_backtest},
 };
 
 static const char description[] =
@@ -50,7 +42,10 @@ static const char description[] =
     "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"
     "  status                           the daemon, its store, model and PAM\n"
     "  doctor                           look at this machine and say what is missing\n"
-    "  pam pin | nodes | enroll-node | learn | set-reference | release | forget   operate the PAM\n"
+    "  pam pin | nodes | enroll-node | learn | set-reference | release | forget | assign | revoke\n"
+    "                                   operate the PAM\n"
+    "  policy check|sign|show FILE, policy learn vm|node ID   reference manifests\n"
+    "  audit verify [--dir DIR]         is the PAM's audit log whole?\n"
     "\n"
     "See foresee(1).\n";
 

@@ -79,11 +79,14 @@ static int nodes(ForeCli *cli)
 
 static int enroll_node(ForeCli *cli, int argc, char **argv)
 {
-    g_autofree char *role = NULL, *address = NULL, *pin = NULL;
+    g_autofree char *role = NULL, *address = NULL, *pin = NULL, *agent = NULL;
+    json_t *arguments;
     const GOptionEntry entries[] = {
         {"role", 0, 0, G_OPTION_ARG_STRING, &role, "hypervisor, switch or storage", "ROLE"},
         {"address", 0, 0, G_OPTION_ARG_STRING, &address, "Address of its attester", "ADDRESS"},
         {"pin", 0, 0, G_OPTION_ARG_STRING, &pin, "Pin of its attester's key", "HEX"},
+        {"agent", 0, 0, G_OPTION_ARG_STRING, &agent,
+         "Pin of the host agent that alone enrols VMs on it", "HEX"},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("enroll-node ID");
@@ -98,10 +101,9 @@ static int enroll_node(ForeCli *cli, int argc, char **argv)
     if (argc != 2 || role == NULL || address == NULL || pin == NULL) {
         return fore_cli_usage("pam enroll-node needs ID, --role, --address and --pin");
     }
-    ret = call_pam(
-        cli, "enroll-node",
-        json_pack("{s:s,s:s,s:s,s:s}", "id", argv[1], "role", role, "address", address, "pin", pin),
-        &code);
+    arguments = json_pack("{s:s,s:s,s:s,s:s,s:s*}", "id", argv[1], "role", role, "address", address,
+                          "pin", pin, "agent", agent);
+    ret = call_pam(cli, "enroll-node", arguments, &code);
     if (ret != NULL && !cli->json) {
         printf("%s is enrolled; key name %s\n", argv[1], fore_cli_text(ret, "ak-name"));
     }
@@ -172,6 +174,16 @@ static int by_id(ForeCli *cli, const char *command, const char *id)
     return ret != NULL ? CLI_OK : code;
 }
 
+/* A VM's new host agent, after a move. */
+static int assign(ForeCli *cli, const char *id, const char *agent)
+{
+    int code;
+    g_autoptr(json_t) ret =
+        call_pam(cli, "assign", json_pack("{s:s,s:s}", "id", id, "agent", agent), &code);
+
+    return ret != NULL ? CLI_OK : code;
+}
+
 int fore_cli_pam(ForeCli *cli, int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
@@ -191,11 +203,17 @@ int fore_cli_pam(ForeCli *cli, int argc, char **argv)
     if (strcmp(verb, "set-reference") == 0 && argc == 3) {
         return set_reference(cli, argv[2]);
     }
+    if (strcmp(verb, "assign") == 0 && argc == 4) {
+        return assign(cli, argv[2], argv[3]);
+    }
+    if (strcmp(verb, "revoke") == 0 && argc == 3) {
+        return by_id(cli, verb, argv[2]);
+    }
     if ((strcmp(verb, "release") == 0 || strcmp(verb, "forget") == 0) && argc == 3) {
         return by_id(cli, verb, argv[2]);
     }
     return fore_cli_usage(
         "'pam %s' is not known or has other arguments: pin, nodes, enroll-node ID ..., learn "
-        "vm|node ID, set-reference FILE, release ID, forget ID",
+        "vm|node ID, set-reference FILE, release ID, forget ID, assign UUID AGENT-PIN, revoke ID",
         verb);
 }

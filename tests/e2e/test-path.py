@@ -45,7 +45,9 @@ class Path:
 
     def __init__(self, lab):
         self.lab = lab
-        self.stack = forestack.Stack(lab, build=e2e.BUILD, foreseed_settings={"attest-timeout-ms": "4000"})
+        # A signing key in a file: one claim forges grants with it.
+        self.stack = forestack.Stack(lab, build=e2e.BUILD, foreseed_settings={"attest-timeout-ms": "4000"},
+                                     software_key=True)
         self.guest = self.events = None
         self._hogs = []  # when each ends, by our clock
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/fore-identity.h"
-#include "vtpm/attest/fore-reference.h"
+#include "vtpm/attest/fore-rule.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,10 +29,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     g_assert(forged == NULL);
     if (ref != NULL) {
+        ForeRules *rules = fore_rules_compile(ref, NULL);
         g_autofree char *text = fore_reference_format(ref);
         g_autoptr(ForeReference) again = fore_reference_parse(text, strlen(text), NULL);
         g_autofree char *text_again = again != NULL ? fore_reference_format(again) : NULL;
 
+        fore_rules_free(rules);
         g_assert(text_again != NULL && strcmp(text, text_again) == 0);
     }
     return 0;

@@ -101,12 +101,13 @@ class Authority:
 class Stack:
     """PAM, attesters, foreseed and the guests of one host, in the Lab's directory."""
 
-    def __init__(self, lab, build=None, roles=("hypervisor",), foreseed_settings=None):
+    def __init__(self, lab, build=None, roles=("hypervisor",), foreseed_settings=None, software_key=False):
         self.lab = lab
         self.directory = lab.directory
         self.build = pathlib.Path(build) if build else ROOT / "build"
         self.roles = roles
         self.settings = foreseed_settings or {}
+        self.software_key = software_key  # the PAM signs with a file: for who wants to forge
         self.control = f"unix:{self.directory}/foreseed.sock"
         self.pam_address = f"unix:{self.directory}/pam.sock"
         self.pages = self.directory / "page"
@@ -182,7 +183,7 @@ class Stack:
         throwaway.manufacture(self.virtual.config)  # makes the virtual authority's certificates
         if not self.path("policy.pem").exists():
             run([self.program("foresee-pam"), "--new-policy-key", self.path("policy.pem")])
-        self.signing_key = self._make_token()
+        self.signing_key = "insecure-software-key = true\n" if self.software_key else self._make_token()
         self._write_pam([], [])
         self.pam_pin = run([self.program("foresee-pam"), "--config", self.path("pam.conf"), "--print-pin"]).strip()
         self._write_foreseed(self.pam_pin)

@@ -80,9 +80,9 @@ static bool take_line(ForeAuditHead *head, const char *line, size_t size)
 }
 
 typedef struct {
-    const ForeAuditHead *anchor;
-    bool anchored;
-    off_t end; /* of the last whole line */
+    const ForeAuditHead *anchors; /* heads that must lie on the chain, lines growing */
+    size_t n, at;                 /* of them; those before @at were met */
+    off_t end;                    /* of the last whole line */
     bool torn;
 } Walk;
 
@@ -91,7 +91,9 @@ static bool walk(FILE *file, const char *path, Walk *w, ForeAuditHead *head, GEr
     g_autofree char *line = g_malloc(LINE_BYTES_MAX + 2);
 
     empty_head(head);
-    w->anchored = w->anchor == NULL || w->anchor->lines == 0;
+    while (w->at < w->n && w->anchors[w->at].lines == 0) {
+        w->at++; /* of an empty log */
+    }
     while (fgets(line, LINE_BYTES_MAX + 2, file) != NULL) {
         size_t size = strlen(line);
 
@@ -109,19 +111,22 @@ static bool walk(FILE *file, const char *path, Walk *w, ForeAuditHead *head, GEr
             return false;
         }
         w->end += (off_t)size;
-        if (w->anchor != NULL && head->lines == w->anchor->lines) {
-            w->anchored = strcmp(head->hash, w->anchor->hash) == 0;
+        if (w->at < w->n && head->lines == w->anchors[w->at].lines) {
+            if (strcmp(head->hash, w->anchors[w->at].hash) != 0) {
+                break; /* told below */
+            }
+            w->at++;
         }
     }
     if (ferror(file)) {
         set_errno_error(error, "read", path);
         return false;
     }
-    if (!w->anchored) {
+    if (w->at < w->n) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
                     "audit log '%s' does not hold line %" G_GUINT64_FORMAT
-                    " as the inventory knows it: it was cut or replaced",
-                    path, w->anchor->lines);
+                    " as it was written down elsewhere: it was cut or replaced",
+                    path, w->anchors[w->at].lines);
         return false;
     }
     return true;
@@ -130,8 +135,14 @@ static bool walk(FILE *file, const char *path, Walk *w, ForeAuditHead *head, GEr
 bool fore_audit_verify(const char *path, const ForeAuditHead *anchor, ForeAuditHead *ret,
                        GError **error)
 {
+    return fore_audit_verify_all(path, anchor, anchor != NULL, ret, error);
+}
+
+bool fore_audit_verify_all(const char *path, const ForeAuditHead *anchors, size_t n,
+                           ForeAuditHead *ret, GError **error)
+{
     FILE *file = fopen(path, "re");
-    Walk w = {.anchor = anchor};
+    Walk w = {.anchors = anchors, .n = n};
     bool good;
 
     if (file == NULL) {

@@ -46,3 +46,6 @@ void fore_audit_head(const ForeAudit *audit, ForeAuditHead *ret);
  */
 bool fore_audit_verify(const char *path, const ForeAuditHead *anchor, ForeAuditHead *ret,
                        GError **error);
+/** fore_audit_verify_all: the same with @n heads that must lie on the chain, their lines growing */
+bool fore_audit_verify_all(const char *path, const ForeAuditHead *anchors, size_t n,
+                           ForeAuditHead *ret, GError **error);

@@ -25,6 +25,7 @@ struct ForeInventory {
     GHashTable *records; /* id (in the record) -> ForeRecord */
     char *reference;
     GTree *revoked; /* hex */
+    bool anchored;
     ForeAudit *audit;
     ForeAuditHead saved_head; /* what the file on disk says */
     bool stuck;               /* disk and memory may differ: refuse until a restart */
@@ -193,9 +194,9 @@ static char *to_text(const ForeInventory *inv, const ForeAuditHead *head)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         json_array_append_new(records, record_to_json(value));
     }
-    doc = json_pack("{s:i, s:{s:I, s:s}, s:s?, s:o, s:o}", "format", FORMAT, "audit", "lines",
+    doc = json_pack("{s:i, s:{s:I, s:s}, s:s?, s:o, s:o, s:b}", "format", FORMAT, "audit", "lines",
                     (json_int_t)head->lines, "hash", head->hash, "reference", inv->reference,
-                    "records", records, "revoked", revoked);
+                    "records", records, "revoked", revoked, "anchored", inv->anchored);
     return fore_json_dump_line(doc);
 }
 
@@ -272,7 +273,8 @@ static bool from_text(ForeInventory *inv, const char *text, GError **error)
     inv->saved_head.lines = (uint64_t)lines;
     g_strlcpy(inv->saved_head.hash, hash, sizeof(inv->saved_head.hash));
     inv->reference = g_strdup(json_string_value(json_object_get(doc, "reference")));
-    return records_from_json(inv, doc, error) && revoked_from_json(inv, doc, error);
+    return fore_json_get_bool(doc, "anchored", &inv->anchored, error) &&
+           records_from_json(inv, doc, error) && revoked_from_json(inv, doc, error);
 }
 
 static bool read_file(ForeInventory *inv, GError **error)
@@ -456,6 +458,30 @@ bool fore_inventory_remove(ForeInventory *inv, const char *id, const ForeChange 
         return false;
     }
     fore_record_free(record);
+    return true;
+}
+
+/* --- anchors --- */
+
+void fore_inventory_audit_head(const ForeInventory *inv, ForeAuditHead *ret)
+{
+    fore_audit_head(inv->audit, ret);
+}
+
+bool fore_inventory_is_anchored(const ForeInventory *inv)
+{
+    return inv->anchored;
+}
+
+bool fore_inventory_set_anchored(ForeInventory *inv, const ForeChange *change, GError **error)
+{
+    bool before = inv->anchored;
+
+    inv->anchored = true;
+    if (!fore_inventory_save(inv, change, error)) {
+        inv->anchored = before;
+        return false;
+    }
     return true;
 }
 

@@ -16,6 +16,7 @@
 
 #include "vtpm/attest/fore-imalog.h"
 #include "vtpm/attest/fore-pathway.h"
+#include "vtpm/pam/fore-audit.h"
 
 #define FORE_INVENTORY_MAX 4096 /* records */
 
@@ -94,6 +95,13 @@ bool fore_inventory_revoke(ForeInventory *inv, const char *key, const ForeChange
 bool fore_inventory_is_revoked(const ForeInventory *inv, const ForeRecord *record);
 /** fore_inventory_revoked: the list, sorted (transfer container) */
 GPtrArray *fore_inventory_revoked(const ForeInventory *inv);
+
+/** fore_inventory_audit_head: of the audit log, with every change so far */
+void fore_inventory_audit_head(const ForeInventory *inv, ForeAuditHead *ret);
+/** fore_inventory_is_anchored / _set_anchored: the audit log has been anchored in a TPM once, so
+ * its anchors may not be missing */
+bool fore_inventory_is_anchored(const ForeInventory *inv);
+bool fore_inventory_set_anchored(ForeInventory *inv, const ForeChange *change, GError **error);
 
 const char *fore_inventory_reference(const ForeInventory *inv); /* JWS, or NULL */
 bool fore_inventory_set_reference(ForeInventory *inv, const char *jws, const ForeChange *change,

@@ -36,6 +36,7 @@ static const char *const known_keys[] = {
     "pkcs11-module",
     "insecure-software-key",
     "snp-ca",
+    "audit-anchor-s",
     "require-crl",
     NULL,
 };
@@ -129,6 +130,8 @@ static bool fill(ForePamConfig *config, const ForeKeyfile *file, GError **error)
                              error) &&
            fore_keyfile_bool(file, "insecure-software-key", false, &config->insecure_software_key,
                              error) &&
+           fore_keyfile_number(file, "audit-anchor-s", 0, 86400, 3600, &config->anchor_interval_s,
+                               error) &&
            settle_key(config, error);
 }
 

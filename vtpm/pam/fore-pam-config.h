@@ -19,8 +19,10 @@ typedef struct {
     char *policy_key;     /* PEM public key of reference values; NULL: none can be set */
     char *tcti;           /* TPM that seals the inventory key; NULL: key file */
     char *signing_key;    /* "pkcs11:...", "tpm[:NAME]", "file[:NAME]"; see fore-key.h */
-    char *next_signing_key;     /* the key to come, or NULL */
-    char *pkcs11_module;        /* shared object of the token, or NULL */
+    char *next_signing_key; /* the key to come, or NULL */
+    char *pkcs11_module;    /* shared object of the token, or NULL */
+    unsigned
+        anchor_interval_s; /* 0 (never) ..86400: the audit log's head goes into the TPM at tcti */
     bool insecure_software_key; /* "file" may be */
     char *snp_ca;               /* PEM: ARKs (and lists) of confidential guests; NULL: none */
     unsigned grant_lifetime_s;  /* 5..3600 */

@@ -14,6 +14,8 @@
 
 #define FORE_SESSION_ID_LEN 32 /* hex characters */
 
+typedef struct ForePamAnchor ForePamAnchor;
+
 struct ForePam {
     GMainContext *context;
     const ForePamConfig *config;
@@ -25,8 +27,9 @@ struct ForePam {
     ForeRules *rules;         /* of it; never NULL */
     ForeSnpRoots *snp_roots;  /* NULL: none configured */
     ForeSigner *signer;
-    size_t log_bytes;   /* of all runs */
-    GHashTable *alarms; /* what is wrong now: name -> name */
+    size_t log_bytes;      /* of all runs */
+    ForePamAnchor *anchor; /* NULL: the audit log is not anchored */
+    GHashTable *alarms;    /* what is wrong now: name -> name */
     ForePamAnchors *anchors;
     int fd;
     ForeAccept acceptor;
@@ -55,6 +58,12 @@ void fore_pam_peers_init(ForePam *pam);
 void fore_pam_peers_done(ForePam *pam);
 /** fore_pam_listen: serve from now on. Errors: as fore_listen() */
 bool fore_pam_listen(ForePam *pam, GError **error);
+
+/* fore-pam-anchor.c */
+/** fore_pam_anchor_start: checks log, anchors and TPM against each other, anchors what came since;
+ *  blocking.  Errors: FORE_ERROR_UNTRUSTED, and what the TPM says */
+bool fore_pam_anchor_start(ForePam *pam, GError **error);
+void fore_pam_anchor_stop(ForePam *pam);
 
 /* fore-pam-enroll.c */
 void fore_pam_enroll_node(ForePam *pam, const ForePamPeer *peer, ForeCall *call);

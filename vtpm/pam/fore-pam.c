@@ -296,7 +296,8 @@ static bool open_state(ForePam *pam, GError **error)
         g_warning("after a crash: %s", note);
     }
     pam->anchors = fore_pam_anchors_load(pam->config, error);
-    return pam->anchors != NULL && load_snp_roots(pam, error) && load_reference(pam, error);
+    return pam->anchors != NULL && load_snp_roots(pam, error) && load_reference(pam, error) &&
+           fore_pam_anchor_start(pam, error);
 }
 
 ForePam *fore_pam_new(GMainContext *context, const ForePamConfig *config, const ForePamKeys *keys,
@@ -332,6 +333,7 @@ void fore_pam_free(ForePam *pam)
     fore_pam_admin_done(pam);
     fore_pam_anchors_free(pam->anchors);
     fore_signer_free(pam->signer);
+    fore_pam_anchor_stop(pam);
     fore_rules_free(pam->rules);
     fore_snp_roots_free(pam->snp_roots);
     fore_reference_free(pam->reference);

@@ -14,7 +14,8 @@
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNTRUSTED = 3, EXIT_RUNNING = 4 };
 
-static char *opt_config, *opt_export_key, *opt_sign, *opt_key, *opt_out, *opt_new_key;
+static char *opt_config, *opt_export_key, *opt_export_next, *opt_sign, *opt_key, *opt_out,
+    *opt_new_key;
 static gboolean opt_print_pin, opt_verify_audit, opt_version;
 
 static const GOptionEntry entries[] = {
@@ -23,6 +24,8 @@ static const GOptionEntry entries[] = {
      NULL},
     {"export-key", 0, 0, G_OPTION_ARG_FILENAME, &opt_export_key,
      "Write the public key that verifies grants", "FILE"},
+    {"export-next-key", 0, 0, G_OPTION_ARG_FILENAME, &opt_export_next,
+     "Write the public key that will verify grants, while keys change", "FILE"},
     {"verify-audit", 0, 0, G_OPTION_ARG_NONE, &opt_verify_audit, "Check the audit log", NULL},
     {"new-policy-key", 0, 0, G_OPTION_ARG_FILENAME, &opt_new_key,
      "Make a policy key: FILE and FILE.pub", "FILE"},
@@ -185,7 +188,13 @@ static int with_config(void)
         !fore_key_save_public(fore_key_public(keys.signing), opt_export_key, &error)) {
         code = fail(error);
     }
-    if (!opt_print_pin && opt_export_key == NULL) {
+    if (opt_export_next != NULL && keys.next == NULL) {
+        code = usage("--export-next-key needs next-signing-key in the configuration");
+    } else if (opt_export_next != NULL &&
+               !fore_key_save_public(fore_key_public(keys.next), opt_export_next, &error)) {
+        code = fail(error);
+    }
+    if (!opt_print_pin && opt_export_key == NULL && opt_export_next == NULL) {
         code = serve(config, &keys);
     }
     fore_pam_keys_done(&keys);
