@@ -361,6 +361,10 @@ static ForeEventlogReason run(Judge *j, ForeEventlogReader *reader, const uint8_
     if (reason == FORE_EVENTLOG_OK) {
         reason = reader->reason;
     }
+    if (reason != FORE_EVENTLOG_OK) { /* where reading ended, not where policy would have */
+        j->ret->pcr = 0;
+        j->ret->offset = (size_t)(reader->at - reader->start);
+    }
     if (reason == FORE_EVENTLOG_OK) {
         reason = compare(j, proved, j->ret);
     }
