@@ -60,6 +60,8 @@ void fore_pages_estimate(uint64_t seen, uint64_t once, uint64_t twice, uint64_t 
         variance = k * f1 * (f1 - 1) / 2 + k * f1 * (2 * f1 - 1) * (2 * f1 - 1) / 4 -
                    k * pow(f1, 4) / (4 * ((double)seen + unseen));
     }
+    /* Where nothing was met once, a page may still be missed: as many as of equally likely ones. */
+    variance += seen > 0 ? (double)seen * exp(-(double)samples / (double)seen) : 0;
     *ret_pages = seen + (uint64_t)(unseen + 0.5);
     *ret_error = (uint64_t)ceil(sqrt(MAX(variance, 0)));
 }
