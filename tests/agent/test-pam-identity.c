@@ -423,34 +423,35 @@ static void test_new_policy_key(void)
 
 #define ADD(claim, fn)         g_test_add_func("/pam/identity/" claim, fn)
 #define ADD_SERVICE(claim, fn) g_test_add_func("/pam/service/" claim, fn)
+#define ATTACK(claim, fn)      g_test_add_func("/attest/attack/" claim, fn)
 
 static void add_identity(void)
 {
-    ADD("node-keeps-its-keys", test_node_other_keys);
-    ADD("vm-keeps-its-keys", test_vm_other_keys);
-    ADD("two-that-enrol-one-vm-do-not-both-win", test_vm_race);
-    ADD("two-that-enrol-one-node-do-not-both-win", test_node_race);
-    ADD("failed-activation-leaves-nothing", test_wrong_secret);
-    ADD("anchors-of-hosts-and-vms-are-apart", test_anchors_apart);
+    ATTACK("32-node-keeps-its-keys", test_node_other_keys);
+    ATTACK("32-vm-keeps-its-keys", test_vm_other_keys);
+    ATTACK("33-two-that-enrol-one-vm-do-not-both-win", test_vm_race);
+    ATTACK("33-two-that-enrol-one-node-do-not-both-win", test_node_race);
+    ATTACK("35-failed-activation-leaves-nothing", test_wrong_secret);
+    ATTACK("45-anchors-of-hosts-and-vms-are-apart", test_anchors_apart);
     ADD("software-tpm-needs-permission", test_software_tpm);
     ADD("withdrawn-permission-counts-at-once", test_software_tpm_later);
-    ADD("missing-revocation-list-fails-closed", test_crl);
+    ATTACK("41-missing-revocation-list-fails-closed", test_crl);
     ADD("vtpm-of-another-vm-is-refused", test_vm_name);
-    ADD("one-tpm-has-one-name", test_tpm_copy);
+    ATTACK("87-one-tpm-has-one-name", test_tpm_copy);
     ADD("pathway-names-a-hypervisor-and-enrolled-nodes", test_pathway);
 }
 
 static void add_service(void)
 {
-    ADD_SERVICE("unknown-key-is-refused", test_stranger);
+    ATTACK("47-unknown-key-is-refused", test_stranger);
     ADD_SERVICE("attester-serves-its-pam-only", test_attester_stranger);
-    ADD_SERVICE("agents-are-no-operators-and-the-reverse", test_rights);
-    ADD_SERVICE("session-belongs-to-its-peer", test_other_peers_session);
+    ATTACK("48-agents-are-no-operators-and-the-reverse", test_rights);
+    ATTACK("30-session-belongs-to-its-peer", test_other_peers_session);
     ADD_SERVICE("session-expires", test_expiry);
     ADD_SERVICE("badly-finished-session-is-used", test_bad_finish);
     ADD_SERVICE("second-start-is-refused", test_double_start);
     ADD_SERVICE("kill-loses-nothing", test_killed);
-    ADD_SERVICE("edited-audit-log-is-told-and-stops-the-start", test_audit);
+    ATTACK("105-edited-audit-log-is-told-and-stops-the-start", test_audit);
     ADD_SERVICE("wrong-arguments-are-told", test_usage);
     ADD_SERVICE("policy-key-is-made-once", test_new_policy_key);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Who may ask for what and how often, and what one quote for many is worth. */
 #include <gio/gunixsocketaddress.h>
+#include <signal.h>
 #include <string.h>
 
 #include "common/fore-bytes.h"
@@ -239,6 +240,105 @@ static void test_batch(void)
     }
 }
 
+/* --- what is remembered --- */
+
+/* Signing key and anchors in a TPM; the whole state folder put back as it was once. */
+static void test_old_state(void)
+{
+    g_autofree char *config = NULL, *state = NULL, *old = NULL, *inside = NULL;
+    g_autoptr(Stack) s = NULL;
+    g_autoptr(json_t) first = NULL, second = NULL;
+    uint64_t seq;
+
+    {
+        g_autoptr(Stack) probe = stack_new(NULL); /* to learn where the TPM is */
+        config = g_strdup_printf("allow-software-tpm=true\nsigning-key=tpm\ntcti=%s",
+                                 fore_test_swtpm_tcti(probe->host));
+    }
+    s = stack_new(config);
+    state = g_build_filename(s->dir, "pam", NULL);
+    old = g_build_filename(s->dir, "old", NULL);
+    inside = g_build_filename(old, ".", NULL);
+    stack_ready(s);
+    first = run(s);
+    seq = check_grant(s, first, 0);
+    stack_stop_pam(s, true);
+    copy_tree(state, old);
+    stack_start_pam(s); /* as it was left: fine */
+    second = run(s);
+    g_assert_cmpuint(check_grant(s, second, seq), ==, seq + 1);
+    stack_stop_pam(s, true);
+    copy_tree(inside, state);
+    {
+        const char *argv[] = {stack_pam_program(), "--config", s->pam_conf, NULL};
+
+        g_assert_cmpint(stack_run(argv, NULL), ==, 3);
+    }
+}
+
+/* Nonces and sessions are good for whoever knows them: they stand in no log. */
+static void test_secrets(void)
+{
+    g_autoptr(Stack) s = stack_new(NULL);
+    g_autoptr(json_t) session = NULL, verdict = NULL;
+    g_autofree char *audit = NULL, *audit_path = NULL;
+    GString *log = g_string_new(NULL);
+
+    stack_ready(s);
+    session = begin(s);
+    verdict = finish(s, session, json_null());
+    audit_path = g_build_filename(s->dir, "pam", "audit.log", NULL);
+    g_assert_true(g_file_get_contents(audit_path, &audit, NULL, NULL));
+    g_subprocess_send_signal(s->pam, SIGTERM);
+    for (;;) {
+        g_autofree char *line = g_data_input_stream_read_line(s->pam_log, NULL, NULL, NULL);
+        if (line == NULL) {
+            break;
+        }
+        g_string_append_printf(log, "%s\n", line);
+    }
+    g_string_append(log, audit);
+    g_assert_null(strstr(log->str, text(session, "nonce")));
+    g_assert_null(strstr(log->str, text(session, "session")));
+    g_string_free(log, TRUE);
+}
+
+/* What a peer sends stands in a log as one line. */
+static void test_log_lines(void)
+{
+    g_autoptr(Stack) s = stack_new(NULL);
+    json_t *request = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(json_t) ret = NULL;
+
+    stack_enroll_node(s);
+    request = vm_arguments(s, s->vm, fore_test_swtpm_tcti(s->guest));
+    json_object_set_new(request, "name", json_string("x\n** Message: grant for everybody"));
+    ret = fore_client_call(s->agent, "enroll-vm", request, CALL_MS, &error);
+    g_assert_null(ret);
+    g_subprocess_send_signal(s->pam, SIGTERM);
+    for (;;) {
+        g_autofree char *line = g_data_input_stream_read_line(s->pam_log, NULL, NULL, NULL);
+        if (line == NULL) {
+            break;
+        }
+        g_assert_false(g_str_has_prefix(line, "** Message: grant"));
+    }
+}
+
+/* A certificate that is left out is no way past it. */
+static void test_no_certificate(void)
+{
+    g_autoptr(Stack) s = stack_new(NULL);
+    json_t *request;
+
+    stack_enroll_node(s);
+    stack_enroll_vm(s);
+    request = vm_arguments(s, s->vm, fore_test_swtpm_tcti(s->guest));
+    json_object_set_new(json_object_get(request, "info"), "ek-certificate", json_null());
+    must_fail(s->agent, "enroll-vm", request, FORE_ERROR_UNTRUSTED);
+}
+
 int main(int argc, char **argv)
 {
     const char *missing;
@@ -255,6 +355,10 @@ int main(int argc, char **argv)
     g_test_add_func("/attest/attack/103-enrolments-of-one-key-are-limited", test_enrolment_rate);
     g_test_add_func("/attest/attack/29-strangers-do-not-keep-pinned-peers-out", test_strangers);
     g_test_add_func("/attest/attack/23-batch-is-worth-nothing-to-others", test_batch);
+    g_test_add_func("/attest/attack/105-old-copy-of-everything-stops-the-start", test_old_state);
+    g_test_add_func("/attest/attack/31-no-nonce-and-no-session-in-a-log", test_secrets);
+    g_test_add_func("/attest/attack/31-a-name-writes-no-line-of-a-log", test_log_lines);
+    g_test_add_func("/attest/attack/34-certificate-cannot-be-left-out", test_no_certificate);
     code = g_test_run();
     stack_swtpms_done();
     return code;

@@ -421,6 +421,8 @@ static void test_reference_rollback(void)
 }
 
 #define ADD(claim, fn) g_test_add_func("/pam/verdict/" claim, fn)
+/* A line of the list of attacks, by its number. */
+#define ATTACK(claim, fn) g_test_add_func("/attest/attack/" claim, fn)
 
 static void add_honest(void)
 {
@@ -429,29 +431,29 @@ static void add_honest(void)
     ADD("grant-number-follows-the-counter-of-the-sea", test_sequence);
     ADD("verdict-without-amounts-uses-no-number", test_verdict_only);
     ADD("overlapping-runs-do-not-disturb-each-other", test_overlap);
-    ADD("silent-guest-is-none", test_silent_guest);
-    ADD("killed-attester-is-none", test_killed_attester);
-    ADD("stopped-attester-is-none-within-the-deadline", test_stopped_attester);
+    ATTACK("25-silent-guest-is-none", test_silent_guest);
+    ATTACK("25-killed-attester-is-none", test_killed_attester);
+    ATTACK("25-stopped-attester-is-none-within-the-deadline", test_stopped_attester);
 }
 
 static void add_attacks(void)
 {
-    ADD("wrong-nonce-is-refused", test_wrong_nonce);
-    ADD("replayed-evidence-is-refused", test_replay);
-    ADD("used-session-is-gone", test_used_session);
-    ADD("evidence-of-another-session-is-refused", test_spliced);
-    ADD("guest-pcr-fails-and-sticks-until-released", test_guest_pcr);
+    ATTACK("10-wrong-nonce-is-refused", test_wrong_nonce);
+    ATTACK("21-replayed-evidence-is-refused", test_replay);
+    ATTACK("24-used-session-is-gone", test_used_session);
+    ATTACK("23-evidence-of-another-session-is-refused", test_spliced);
+    ATTACK("102-guest-pcr-fails-and-sticks-until-released", test_guest_pcr);
     ADD("host-pcr-fails-the-guest", test_host_pcr);
-    ADD("failure-and-number-survive-a-restart", test_sticky_survives);
-    ADD("quote-of-another-tpm-is-refused", test_other_tpm);
-    ADD("attester-with-another-tpm-is-refused", test_other_host_tpm);
-    ADD("evidence-of-another-channel-is-refused", test_channel);
-    ADD("edited-pcr-value-is-refused", test_edited_pcr);
-    ADD("other-pcrs-than-asked-are-refused", test_other_pcrs);
-    ADD("rolled-back-vtpm-is-refused", test_rollback);
-    ADD("garbage-is-none", test_garbage);
-    ADD("empty-reference-accepts-nothing", test_empty_reference);
-    ADD("older-or-foreign-reference-is-refused", test_reference_rollback);
+    ATTACK("102-failure-and-number-survive-a-restart", test_sticky_survives);
+    ATTACK("18-quote-of-another-tpm-is-refused", test_other_tpm);
+    ATTACK("49-attester-with-another-tpm-is-refused", test_other_host_tpm);
+    ATTACK("49-evidence-of-another-channel-is-refused", test_channel);
+    ATTACK("10-edited-pcr-value-is-refused", test_edited_pcr);
+    ATTACK("5-other-pcrs-than-asked-are-refused", test_other_pcrs);
+    ATTACK("88-rolled-back-vtpm-is-refused", test_rollback);
+    ATTACK("26-garbage-is-none", test_garbage);
+    ATTACK("62-empty-reference-accepts-nothing", test_empty_reference);
+    ATTACK("99-older-or-foreign-reference-is-refused", test_reference_rollback);
 }
 
 int main(int argc, char **argv)

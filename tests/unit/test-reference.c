@@ -304,10 +304,10 @@ int main(int argc, char **argv)
     g_test_add_func("/attest/reference/binary-text-is-refused", test_nul);
     g_test_add_func("/attest/reference/number-of-values-is-bounded", test_too_many);
     g_test_add_func("/attest/reference/signed-form-carries-the-same-values", test_sign);
-    g_test_add_func("/attest/reference/another-key-is-refused", test_other_key);
+    g_test_add_func("/attest/attack/98-manifest-of-another-key-is-refused", test_other_key);
     g_test_add_func("/attest/reference/any-changed-character-is-refused", test_any_change);
-    g_test_add_func("/attest/reference/token-of-another-purpose-is-refused", test_other_purpose);
-    g_test_add_func("/attest/reference/header-chooses-no-algorithm", test_header);
+    g_test_add_func("/attest/attack/98-token-of-another-purpose-is-refused", test_other_purpose);
+    g_test_add_func("/attest/attack/101-header-chooses-no-algorithm", test_header);
     g_test_add_func("/attest/reference/signed-nonsense-is-refused", test_bad_payload);
     g_test_add_func("/attest/reference/only-listed-values-match", test_match);
     return g_test_run();
