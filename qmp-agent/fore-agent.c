@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 #include "common/fore-error.h"
+#include "common/fore-signed.h"
 #include "qmp-agent/fore-store-key.h"
 #include "qmp-agent/fore-train-job.h"
 #include "qmp-agent/fore-vm.h"
 
-#define MAX_VMS   4096
-#define MAX_MODEL (64u << 20)
+#define MAX_VMS 4096
 
 struct ForeAgent {
     GMainContext *context;
@@ -109,9 +109,15 @@ void fore_agent_emit(ForeAgent *agent, ForeVm *vm, const char *event, json_t *ev
 
 /* --- model --- */
 
+/* model.fore, and train.checkpoint beside it; both are signed by the key of this host. */
 static char *model_path(const ForeAgent *agent)
 {
     return g_build_filename(agent->config->state_dir, "model.fore", NULL);
+}
+
+static char *checkpoint_path(const ForeAgent *agent)
+{
+    return g_build_filename(agent->config->state_dir, "train.checkpoint", NULL);
 }
 
 static void use_model(ForeAgent *agent, ForeModel *model)
@@ -127,22 +133,49 @@ static void use_model(ForeAgent *agent, ForeModel *model)
     }
 }
 
+static ForeModel *open_model(ForeAgent *agent, const char *data, gsize size, GError **error)
+{
+    g_autoptr(GBytes) inside =
+        fore_signed_open(fore_identity_key(agent->identity), "weights", data, size, error);
+
+    return inside == NULL
+               ? NULL
+               : fore_model_decode(g_bytes_get_data(inside, NULL), g_bytes_get_size(inside), error);
+}
+
 static void load_model(ForeAgent *agent)
 {
-    g_autofree char *path = model_path(agent), *data = NULL;
+    g_autofree char *path = model_path(agent), *checkpoint = checkpoint_path(agent), *data = NULL;
     g_autoptr(GError) why = NULL;
     gsize size = 0;
     ForeModel *model;
 
+    if (g_file_test(checkpoint, G_FILE_TEST_EXISTS)) {
+        g_message("a training was interrupted; 'foresee train --resume' goes on with it");
+    }
     if (!g_file_get_contents(path, &data, &size, &why)) {
         return; /* none was trained yet: the reactive rule alone, as query-status says */
     }
-    model = size <= MAX_MODEL ? fore_model_decode(data, size, &why) : NULL;
+    model = open_model(agent, data, size, &why);
     if (model == NULL) {
-        g_warning("model '%s' is not used: %s", path, why != NULL ? why->message : "too large");
+        g_warning("model '%s' is not used: %s", path, why->message);
         return;
     }
     use_model(agent, model);
+}
+
+static bool save_model(ForeAgent *agent, const ForeModel *model, GError **error)
+{
+    g_autofree char *path = model_path(agent);
+    g_autoptr(GBytes) bytes = fore_model_encode(model);
+    g_autoptr(GBytes) file =
+        fore_signed_wrap(fore_identity_key(agent->identity), "weights",
+                         g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), error);
+
+    return file != NULL &&
+           g_file_set_contents_full(
+               path, g_bytes_get_data(file, NULL), (gssize)g_bytes_get_size(file),
+               G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, error);
 }
 
 static void on_progress(const ForeTrainProgress *p, gpointer data)
@@ -158,15 +191,10 @@ static void on_progress(const ForeTrainProgress *p, gpointer data)
 static void on_trained(ForeModel *model, const GError *error, gpointer data)
 {
     ForeAgent *agent = data;
-    g_autofree char *path = model_path(agent);
-    g_autoptr(GBytes) bytes = NULL;
     g_autoptr(GError) why = NULL;
 
     if (model != NULL) {
-        bytes = fore_model_encode(model);
-        if (!g_file_set_contents_full(
-                path, g_bytes_get_data(bytes, NULL), (gssize)g_bytes_get_size(bytes),
-                G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why)) {
+        if (!save_model(agent, model, &why)) {
             error = why;
         }
         use_model(agent, fore_model_ref(model));
@@ -182,8 +210,15 @@ static void on_trained(ForeModel *model, const GError *error, gpointer data)
 }
 
 bool fore_agent_train(ForeAgent *agent, const char *name, const ForeTrainConfig *config,
-                      GError **error)
+                      bool resume, GError **error)
 {
+    g_autofree char *checkpoint = checkpoint_path(agent);
+    ForeTrainOrder order = {.name = name,
+                            .config = *config,
+                            .resume = resume,
+                            .checkpoint = checkpoint,
+                            .key = fore_identity_key(agent->identity)};
+
     if (agent->training != NULL) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_EXISTS,
                     "training is under way; wait for its MODEL event");
@@ -192,7 +227,7 @@ bool fore_agent_train(ForeAgent *agent, const char *name, const ForeTrainConfig 
     if (name != NULL && fore_agent_find(agent, name, error) == NULL) {
         return false;
     }
-    agent->training = fore_train_job_new(agent->context, agent->store, name, config, on_progress,
+    agent->training = fore_train_job_new(agent->context, agent->store, &order, on_progress,
                                          on_trained, agent, error);
     return agent->training != NULL;
 }

@@ -52,9 +52,10 @@ bool fore_agent_save(ForeAgent *agent, struct ForeVm *vm, GError **error);
 
 /**
  * fore_agent_train: train on the history of @name (NULL: all VMs) in a worker thread
+ * @resume: go on with the training that was interrupted; @name and @config are those of then
  * Progress comes as TRAIN events, the end as MODEL.  Errors: EXISTS (one is running), INVALID
- * (history)
+ * (history), NOT_FOUND (nothing to resume), UNTRUSTED (a checkpoint of another host)
  */
 bool fore_agent_train(ForeAgent *agent, const char *name, const ForeTrainConfig *config,
-                      GError **error);
+                      bool resume, GError **error);
 bool fore_agent_is_training(const ForeAgent *agent);

@@ -172,6 +172,7 @@ static void do_train(ForeControl *control, ForeCall *call, const json_t *args, G
     ForeTrainConfig config = {.seed = 1};
     int64_t n = 0;
     const char *name = NULL;
+    bool resume = false;
 
     if (json_object_get(args, "epochs") != NULL) {
         if (!fore_json_get_int(args, "epochs", 1, 100000, &n, error)) {
@@ -189,7 +190,16 @@ static void do_train(ForeControl *control, ForeCall *call, const json_t *args, G
         !fore_json_get_string(args, "name", &name, error)) {
         return;
     }
-    if (fore_agent_train(control->agent, name, &config, error)) {
+    if (json_object_get(args, "resume") != NULL &&
+        !fore_json_get_bool(args, "resume", &resume, error)) {
+        return;
+    }
+    if (resume && (name != NULL || json_object_size(args) > 1)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "'resume' goes on as the training began; give nothing beside it");
+        return;
+    }
+    if (fore_agent_train(control->agent, name, &config, resume, error)) {
         fore_call_return(call, NULL);
     }
 }

@@ -6,9 +6,19 @@
  */
 #include "qmp-agent/fore-train-job.h"
 
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 
-#define HISTORY_MS (24 * 3600 * INT64_C(1000)) /* what is learned from: the last day */
+/* What is learned from.  An hour less than the store keeps every second, so that a resumed training
+ * finds the same samples. */
+#define HISTORY_MS (23 * 3600 * INT64_C(1000))
+
+#define PURPOSE       "checkpoint"
+#define VERSION       1
+#define CHECKPOINT_US (2 * G_USEC_PER_SEC) /* between two of them */
 
 struct ForeTrainJob {
     GMainContext *context;
@@ -19,6 +29,13 @@ struct ForeTrainJob {
     ForeTrainTell tell;
     ForeTrainDone done;
     gpointer data;
+    char *name; /* NULL: all */
+    int64_t from_ms, to_ms;
+    char *checkpoint;
+    EVP_PKEY *key;
+    GBytes *resumed; /* what config.resume points into */
+    unsigned first_epoch;
+    gint64 written_us;
     gint stop; /* atomic */
     gint64 started_us;
     GMutex lock; /* guards what follows */
@@ -59,16 +76,101 @@ static GSource *post(ForeTrainJob *job, GSourceFunc fn)
     return source;
 }
 
+/*
+ * The file: within the envelope of common/fore-signed.h, little-endian:
+ *   u32 version; u8 length of the VM's name (0: all), name; i64 from, to (UTC milliseconds);
+ *   u64 seed; u32 most epochs; then the checkpoint of the trainer
+ * Best effort: a full disk costs the progress, not the training.
+ */
+static void write_checkpoint(ForeTrainJob *job, const ForeTrainer *trainer)
+{
+    g_autoptr(GBytes) state = fore_train_checkpoint(trainer);
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(GBytes) file = NULL;
+    size_t len = job->name != NULL ? strlen(job->name) : 0;
+
+    fore_put_le32(out, VERSION);
+    fore_put_u8(out, (uint8_t)len);
+    g_byte_array_append(out, (const guint8 *)(len > 0 ? job->name : ""), (guint)len);
+    fore_put_le64(out, (uint64_t)job->from_ms);
+    fore_put_le64(out, (uint64_t)job->to_ms);
+    fore_put_le64(out, job->config.seed);
+    fore_put_le32(out, job->config.max_epochs);
+    g_byte_array_append(out, g_bytes_get_data(state, NULL), (guint)g_bytes_get_size(state));
+    file = fore_signed_wrap(job->key, PURPOSE, out->data, out->len, NULL);
+    if (file != NULL) {
+        (void)g_file_set_contents_full(job->checkpoint, g_bytes_get_data(file, NULL),
+                                       (gssize)g_bytes_get_size(file),
+                                       G_FILE_SET_CONTENTS_CONSISTENT, 0600, NULL);
+    }
+}
+
+static bool parse_checkpoint(ForeTrainJob *job, GBytes *inside, GError **error)
+{
+    gsize size = 0;
+    const uint8_t *data = g_bytes_get_data(inside, &size), *name;
+    ForeCursor cur;
+    uint32_t version;
+    size_t len;
+
+    fore_cursor_init(&cur, data, size);
+    version = fore_cursor_le32(&cur);
+    len = fore_cursor_u8(&cur);
+    name = fore_cursor_take(&cur, len);
+    job->from_ms = (int64_t)fore_cursor_le64(&cur);
+    job->to_ms = (int64_t)fore_cursor_le64(&cur);
+    job->config.seed = fore_cursor_le64(&cur);
+    job->config.max_epochs = fore_cursor_le32(&cur);
+    if (!fore_cursor_ok(&cur) || version != VERSION || len > FORE_NAME_MAX ||
+        job->from_ms > job->to_ms) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "the checkpoint is of another build; train without --resume");
+        return false;
+    }
+    g_free(job->name);
+    job->name = len > 0 ? g_strndup((const char *)name, len) : NULL;
+    job->resumed = g_bytes_ref(inside);
+    job->config.resume = data + (size - cur.left);
+    job->config.resume_size = cur.left;
+    return true;
+}
+
+static bool read_checkpoint(ForeTrainJob *job, GError **error)
+{
+    g_autoptr(GBytes) inside = NULL;
+    g_autoptr(GError) why = NULL;
+    g_autofree char *data = NULL;
+    gsize size = 0;
+
+    if (!g_file_get_contents(job->checkpoint, &data, &size, &why)) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_NOT_FOUND,
+                    "there is no interrupted training to resume; train without --resume");
+        return false;
+    }
+    inside = fore_signed_open(job->key, PURPOSE, data, size, error);
+    if (inside == NULL) {
+        g_prefix_error(error, "'%s': ", job->checkpoint);
+        return false;
+    }
+    return parse_checkpoint(job, inside, error);
+}
+
 static bool on_epoch(const ForeTrainProgress *progress, gpointer data)
 {
     ForeTrainJob *job = data;
-    double elapsed = (double)(g_get_monotonic_time() - job->started_us) / G_USEC_PER_SEC;
+    gint64 now_us = g_get_monotonic_time();
+    double elapsed = (double)(now_us - job->started_us) / G_USEC_PER_SEC;
+    unsigned done;
 
+    if (job->written_us == 0 || now_us - job->written_us > CHECKPOINT_US) {
+        write_checkpoint(job, progress->trainer);
+        job->written_us = now_us;
+    }
+    job->first_epoch = job->first_epoch == 0 ? progress->epoch : job->first_epoch;
+    done = progress->epoch - job->first_epoch + 1;
     g_mutex_lock(&job->lock);
     job->progress = *progress;
-    job->progress.eta_s = progress->epoch > 0
-                              ? elapsed / progress->epoch * (progress->max_epochs - progress->epoch)
-                              : -1;
+    job->progress.eta_s = elapsed / done * (progress->max_epochs - progress->epoch);
     if (job->news == NULL) {
         job->news = post(job, on_news);
     }
@@ -83,6 +185,9 @@ static gpointer run(gpointer data)
     ForeModel *model = fore_model_train((const ForeWindow *)(gpointer)job->windows->data,
                                         job->windows->len, &job->config, on_epoch, job, &error);
 
+    if (model != NULL && g_atomic_int_get(&job->stop) == 0) {
+        unlink(job->checkpoint);
+    }
     g_mutex_lock(&job->lock);
     job->model = model;
     job->error = error;
@@ -113,23 +218,26 @@ static GArray *even_grid(const GArray *samples)
     return grid;
 }
 
-static bool read_history(ForeTrainJob *job, ForeStore *store, const char *name, GError **error)
+/* What the store has of the window; flushed first, so that a resumed training finds it too. */
+static bool read_history(ForeTrainJob *job, ForeStore *store, GError **error)
 {
-    g_auto(GStrv) all = name == NULL ? fore_store_vms(store, error) : NULL;
-    const char *one[] = {name, NULL};
-    int64_t now_ms = g_get_real_time() / 1000;
-    const char *const *names = name != NULL ? one : (const char *const *)all;
+    g_auto(GStrv) all = job->name == NULL ? fore_store_vms(store, error) : NULL;
+    const char *one[] = {job->name, NULL};
+    const char *const *names = job->name != NULL ? one : (const char *const *)all;
 
     if (names == NULL) {
         return false;
     }
     for (; *names != NULL; names++) {
         g_autoptr(GArray) samples =
-            fore_store_window(store, *names, now_ms - HISTORY_MS, now_ms + 60000, error);
+            fore_store_window(store, *names, job->from_ms, job->to_ms, error);
         ForeWindow window = {.step_ns = FORE_NS_PER_S};
         GArray *grid;
         if (samples == NULL) {
             return false;
+        }
+        if (samples->len == 0) {
+            continue; /* a VM that has come since is no part of it */
         }
         grid = even_grid(samples);
         g_ptr_array_add(job->histories, grid);
@@ -145,8 +253,8 @@ static bool read_history(ForeTrainJob *job, ForeStore *store, const char *name, 
     return true;
 }
 
-ForeTrainJob *fore_train_job_new(GMainContext *context, ForeStore *store, const char *name,
-                                 const ForeTrainConfig *config, ForeTrainTell tell,
+ForeTrainJob *fore_train_job_new(GMainContext *context, ForeStore *store,
+                                 const ForeTrainOrder *order, ForeTrainTell tell,
                                  ForeTrainDone done, gpointer data, GError **error)
 {
     ForeTrainJob *job = g_new0(ForeTrainJob, 1);
@@ -154,13 +262,19 @@ ForeTrainJob *fore_train_job_new(GMainContext *context, ForeStore *store, const 
     job->context = g_main_context_ref(context);
     job->histories = g_ptr_array_new_with_free_func((GDestroyNotify)g_array_unref);
     job->windows = g_array_new(FALSE, TRUE, sizeof(ForeWindow));
-    job->config = *config;
+    job->config = order->config;
+    job->name = g_strdup(order->name);
+    job->checkpoint = g_strdup(order->checkpoint);
+    job->key = order->key;
+    job->to_ms = g_get_real_time() / 1000;
+    job->from_ms = job->to_ms - HISTORY_MS;
     job->tell = tell;
     job->done = done;
     job->data = data;
     job->started_us = g_get_monotonic_time();
     g_mutex_init(&job->lock);
-    if (!read_history(job, store, name, error)) {
+    (void)fore_store_flush(store, NULL); /* when the disk is away, memory has the samples */
+    if ((order->resume && !read_checkpoint(job, error)) || !read_history(job, store, error)) {
         fore_train_job_free(job);
         return NULL;
     }
@@ -192,6 +306,9 @@ void fore_train_job_free(ForeTrainJob *job)
     }
     g_clear_error(&job->error);
     g_mutex_clear(&job->lock);
+    g_clear_pointer(&job->resumed, g_bytes_unref);
+    g_free(job->name);
+    g_free(job->checkpoint);
     g_array_unref(job->windows);
     g_ptr_array_unref(job->histories);
     g_main_context_unref(job->context);

@@ -57,11 +57,13 @@ static json_t *view_health(const ForeVm *vm)
     json_t *health;
 
     fore_forecaster_health(vm->forecaster, &h);
-    health = json_pack("{s:i,s:b}", "scored", (int)h.scored, "demoted", (int)h.demoted);
+    health = json_pack("{s:i,s:b,s:s}", "scored", (int)h.scored, "demoted", (int)h.demoted,
+                       "behind", h.behind != NULL ? h.behind : "");
     for (unsigned r = 0; r < FORE_RES_N; r++) {
         json_object_set_new(health, fore_resource_names[r],
-                            json_pack("{s:f,s:f,s:f}", "loss", h.loss[r], "baseline-loss",
-                                      h.baseline_loss[r], "coverage95", h.coverage95[r]));
+                            json_pack("{s:f,s:f,s:f,s:f}", "loss", h.loss[r], "baseline-loss",
+                                      h.baseline_loss[r], "seasonal-loss", h.seasonal_loss[r],
+                                      "coverage95", h.coverage95[r]));
     }
     return health;
 }

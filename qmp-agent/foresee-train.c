@@ -55,9 +55,12 @@ static int follow(ForeCli *cli, ForeClient *client)
 int fore_cli_train(ForeCli *cli, int argc, char **argv)
 {
     gint epochs = 0, seed = -1;
+    gboolean resume = FALSE;
     const GOptionEntry entries[] = {
         {"epochs", 0, 0, G_OPTION_ARG_INT, &epochs, "At most so many passes over the history", "N"},
         {"seed", 0, 0, G_OPTION_ARG_INT, &seed, "Seed of the random start", "N"},
+        {"resume", 0, 0, G_OPTION_ARG_NONE, &resume, "Go on with the training that was interrupted",
+         NULL},
         {NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("train");
@@ -78,7 +81,13 @@ int fore_cli_train(ForeCli *cli, int argc, char **argv)
     if (argc > 2 || epochs < 0) {
         return fore_cli_usage("train takes at most one VM's name, and --epochs above 0");
     }
+    if (resume && (argc > 1 || epochs > 0 || seed >= 0)) {
+        return fore_cli_usage("train --resume goes on as it began: no name, --epochs or --seed");
+    }
     arguments = json_object();
+    if (resume) {
+        json_object_set_new(arguments, "resume", json_true());
+    }
     if (argc == 2) {
         json_object_set_new(arguments, "name", json_string(argv[1]));
     }
