@@ -62,15 +62,15 @@ static bool normalise(const uint64_t *insns, double min_insns, double *ret_share
     return true;
 }
 
-/* The phase nearest to @shares, but for @except; NULL when there is none. */
-static ForePhaseCluster *nearest(ForePhase *p, const double *shares, const ForePhaseCluster *except,
+/* The phase nearest to @shares, but for the one with id @except; NULL when there is none. */
+static ForePhaseCluster *nearest(ForePhase *p, const double *shares, uint32_t except,
                                  double *ret_distance)
 {
     ForePhaseCluster *best = NULL;
 
     for (unsigned i = 0; i < FORE_PHASE_MAX; i++) {
         ForePhaseCluster *c = &p->clusters[i];
-        if (c->id == FORE_PHASE_NONE || c == except) {
+        if (c->id == FORE_PHASE_NONE || c->id == except) {
             continue;
         }
         double d = distance(c->centre, shares);
@@ -86,7 +86,7 @@ static ForePhaseCluster *nearest(ForePhase *p, const double *shares, const ForeP
 static ForePhaseCluster *merge(ForePhase *p, ForePhaseCluster *c)
 {
     double d = 0;
-    ForePhaseCluster *other = nearest(p, c->centre, c, &d);
+    ForePhaseCluster *other = nearest(p, c->centre, c->id, &d);
 
     if (other == NULL || d >= p->config.merge) {
         return c;
@@ -150,7 +150,7 @@ uint32_t fore_phase_step(ForePhase *p, const uint64_t *insns)
     if (!normalise(insns, p->config.min_insns, shares)) {
         return FORE_PHASE_NONE;
     }
-    ForePhaseCluster *best = nearest(p, shares, NULL, &d);
+    ForePhaseCluster *best = nearest(p, shares, FORE_PHASE_NONE, &d);
     if (best != NULL && d < p->config.same) {
         return join(p, best, shares);
     }

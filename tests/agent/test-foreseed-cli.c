@@ -134,6 +134,8 @@ static void test_looking(void)
     foreseed_test_event(rig->t, "LEDGER", "state", "online");
     run_and_find(rig->t, "vm list", DONE, "web1             enforce");
     run_and_find(rig->t, "vm show web1", DONE, "vcpus-online");
+    /* foreseed knows where its page is; nobody writes one here */
+    run_and_find(rig->t, "page web1 --once", ANSWER_IS_ERROR, "cannot open the profile page");
     run_and_find(rig->t, "forecast web1", DONE, "reactive");
     run_and_find(rig->t, "explain web1", DONE, "lead time");
     run_and_find(rig->t, "ledger", DONE, "online");
