@@ -96,6 +96,7 @@ static json_t *values_to_json(const ForePam *pam, const ForeRecord *record, int6
 {
     uint64_t version = pam->reference != NULL ? fore_reference_version(pam->reference) + 1 : 1;
     g_autoptr(ForeReference) text = fore_reference_new(version);
+    const ForeSubjectRules *rules = fore_rules_of(pam->rules, record->subject, record->id);
     g_autofree char *lines = NULL;
     json_t *pcrs = json_object();
 
@@ -103,8 +104,8 @@ static json_t *values_to_json(const ForePam *pam, const ForeRecord *record, int6
         g_autofree char *key = g_strdup_printf("%u", pcr);
         g_autofree char *hex = NULL;
 
-        if ((record->pcr_mask >> pcr & 1u) == 0) {
-            continue;
+        if ((record->pcr_mask >> pcr & 1u) == 0 || (pcr == FORE_IMA_PCR && rules->wants_ima)) {
+            continue; /* PCR 10 grows with each file: its list holds it */
         }
         hex = fore_hex_encode(record->pcrs[pcr], 32);
         json_object_set_new(pcrs, key, json_string(hex));

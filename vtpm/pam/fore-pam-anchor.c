@@ -25,7 +25,6 @@ struct ForePamAnchor {
 typedef struct {
     char *tcti, *path, *proof_path;
     ForeAuditHead head;
-    bool append; /* else only the extend is missing */
 } Work;
 
 static void work_free(gpointer data)
@@ -39,26 +38,87 @@ static void work_free(gpointer data)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Work, work_free)
 
-static bool anchor_head(const Work *work, GError **error)
+static bool read_index(ForeTpm *tpm, uint8_t ret[32], GError **error)
 {
-    g_auto(ForeAnchorProof) proof = {NULL, NULL, NULL};
-    g_autoptr(ForeTpm) tpm = NULL;
-    g_autoptr(GBytes) entry = fore_hex_decode(work->head.hash, 32);
-    g_autoptr(GBytes) extra = fore_anchor_proof_extra(&work->head);
+    g_autoptr(GError) why = NULL;
 
-    /* the TPM first: a line that nothing extends would be in the way of the next one */
-    tpm = fore_tpm_open(work->tcti, error);
-    return tpm != NULL &&
-           (!work->append || fore_anchor_list_append(work->path, &work->head, error)) &&
-           fore_tpm_log_extend(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER,
-                               g_bytes_get_data(entry, NULL), error) &&
-           fore_tpm_log_certify(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER, extra,
-                                &proof.attest, &proof.signature, error) &&
-           fore_tpm_ak(tpm, &proof.ak_public, NULL, error) &&
-           fore_anchor_proof_save(work->proof_path, &proof, &work->head, error);
+    memset(ret, 0, 32);
+    if (!fore_tpm_log_head(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER, ret, &why) &&
+        !g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    return true;
 }
 
-static Work *work_new(const ForePamAnchor *anchor, const ForeAuditHead *head, bool append)
+static bool extend(ForeTpm *tpm, const ForeAuditHead *head, GError **error)
+{
+    g_autoptr(GBytes) entry = fore_hex_decode(head->hash, 32);
+
+    return fore_tpm_log_extend(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER,
+                               g_bytes_get_data(entry, NULL), error);
+}
+
+/* The file's last line may lack its extend, from a crash or a TPM that was away.  @ret_last: the
+ * newest head that the index holds now; 0 lines: none */
+static bool catch_up(ForeTpm *tpm, const char *path, ForeAuditHead *ret_last, GError **error)
+{
+    g_autoptr(ForeAnchorList) list = fore_anchor_list_load(path, error);
+    guint n = list != NULL ? list->heads->len : 0;
+    uint8_t index[32], value[32];
+
+    if (list == NULL || !read_index(tpm, index, error)) {
+        return false;
+    }
+    memset(ret_last, 0, sizeof(*ret_last));
+    if (n > 0) {
+        *ret_last = g_array_index(list->heads, ForeAuditHead, n - 1);
+    }
+    fore_anchor_list_value(list, n, value);
+    if (memcmp(value, index, 32) == 0) {
+        return true;
+    }
+    fore_anchor_list_value(list, n > 0 ? n - 1 : 0, value);
+    if (n > 0 && memcmp(value, index, 32) == 0) {
+        return extend(tpm, ret_last, error);
+    }
+    g_set_error(error, FORE_ERROR, FORE_ERROR_UNTRUSTED,
+                "the TPM's audit index 0x%08x is not what '%s' adds up to: somebody else wrote one "
+                "of them",
+                FORE_TPM_AUDIT_INDEX, path);
+    return false;
+}
+
+static bool certify(ForeTpm *tpm, const Work *work, const ForeAuditHead *head, GError **error)
+{
+    g_auto(ForeAnchorProof) proof = {NULL, NULL, NULL};
+    g_autoptr(GBytes) extra = fore_anchor_proof_extra(head);
+
+    return fore_tpm_log_certify(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER, extra,
+                                &proof.attest, &proof.signature, error) &&
+           fore_tpm_ak(tpm, &proof.ak_public, NULL, error) &&
+           fore_anchor_proof_save(work->proof_path, &proof, head, error);
+}
+
+static bool anchor_head(const Work *work, GError **error)
+{
+    g_autoptr(ForeTpm) tpm = fore_tpm_open(work->tcti, error);
+    ForeAuditHead last;
+
+    if (tpm == NULL || !catch_up(tpm, work->path, &last, error)) {
+        return false;
+    }
+    if (work->head.lines > last.lines) {
+        if (!fore_anchor_list_append(work->path, &work->head, error) ||
+            !extend(tpm, &work->head, error)) {
+            return false;
+        }
+        last = work->head;
+    }
+    return last.lines == 0 || certify(tpm, work, &last, error);
+}
+
+static Work *work_new(const ForePamAnchor *anchor, const ForeAuditHead *head)
 {
     Work *work = g_new0(Work, 1);
 
@@ -66,7 +126,6 @@ static Work *work_new(const ForePamAnchor *anchor, const ForeAuditHead *head, bo
     work->path = g_strdup(anchor->path);
     work->proof_path = g_strdup(anchor->proof_path);
     work->head = *head;
-    work->append = append;
     return work;
 }
 
@@ -102,6 +161,7 @@ static void on_anchored(GObject *source, GAsyncResult *result, gpointer data)
         fore_pam_calm(anchor->pam, "audit-anchor");
         return;
     }
+    anchor->anchored.lines = 0; /* again, next time */
     fore_pam_alarm(anchor->pam, "audit-anchor", error->message);
 }
 
@@ -119,29 +179,19 @@ static gboolean on_interval(gpointer data)
     task = g_task_new(NULL, anchor->running, on_anchored, anchor);
     g_main_context_pop_thread_default(anchor->pam->context);
     g_task_set_check_cancellable(task, FALSE);
-    g_task_set_task_data(task, work_new(anchor, &head, true), work_free);
-    anchor->anchored = head; /* its line is about to stand in the file */
+    g_task_set_task_data(task, work_new(anchor, &head), work_free);
+    anchor->anchored = head;
     g_task_run_in_thread(task, run);
     return G_SOURCE_CONTINUE;
 }
 
 /* --- start --- */
 
-static bool read_index(const char *tcti, uint8_t ret[32], GError **error)
+static bool open_index(const char *tcti, uint8_t ret[32], GError **error)
 {
     g_autoptr(ForeTpm) tpm = fore_tpm_open(tcti, error);
-    g_autoptr(GError) why = NULL;
 
-    memset(ret, 0, 32);
-    if (tpm == NULL) {
-        return false;
-    }
-    if (!fore_tpm_log_head(tpm, FORE_TPM_AUDIT_INDEX, FORE_TPM_LOG_FOREVER, ret, &why) &&
-        !g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
-        g_propagate_error(error, g_steal_pointer(&why));
-        return false;
-    }
-    return true;
+    return tpm != NULL && read_index(tpm, ret, error);
 }
 
 /* No anchors yet, and the inventory does not remember any. */
@@ -166,52 +216,33 @@ static bool begin_file(ForePamAnchor *anchor, const uint8_t index[32], GError **
            fore_inventory_set_anchored(inventory, &change, error);
 }
 
-static bool check_file(ForePamAnchor *anchor, const ForeAnchorList *anchors,
-                       const uint8_t index[32], bool *ret_pending, GError **error)
-{
-    ForeAuditHead head;
-
-    if (anchors->heads->len > 0) {
-        anchor->anchored = g_array_index(anchors->heads, ForeAuditHead, anchors->heads->len - 1);
-    }
-    return fore_anchor_list_check(anchors, anchor->log_path, index, &head, ret_pending, error);
-}
-
 static bool start(ForePamAnchor *anchor, GError **error)
 {
-    g_autoptr(ForeAnchorList) anchors = NULL;
+    g_autoptr(ForeAnchorList) list = NULL;
     g_autoptr(GError) why = NULL;
+    g_autoptr(Work) work = NULL;
     uint8_t index[32];
     ForeAuditHead head;
-    bool pending = false;
+    bool pending;
 
-    if (!read_index(anchor->pam->config->tcti, index, error)) {
+    if (!open_index(anchor->pam->config->tcti, index, error)) {
         g_prefix_error(error, "audit anchor: ");
         return false;
     }
-    anchors = fore_anchor_list_load(anchor->path, &why);
-    if (anchors == NULL && !g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
+    list = fore_anchor_list_load(anchor->path, &why);
+    if (list == NULL && !g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
-    if (anchors != NULL ? !check_file(anchor, anchors, index, &pending, error)
-                        : !begin_file(anchor, index, error)) {
+    if (list != NULL
+            ? !fore_anchor_list_check(list, anchor->log_path, index, &head, &pending, error)
+            : !begin_file(anchor, index, error)) {
         return false;
     }
-    if (pending) {
-        g_autoptr(Work) rest = work_new(anchor, &anchor->anchored, false);
-
-        if (!anchor_head(rest, error)) {
-            return false;
-        }
-    }
-    if (has_grown(anchor, &head)) {
-        g_autoptr(Work) work = work_new(anchor, &head, true);
-
-        anchor->anchored = head;
-        return anchor_head(work, error);
-    }
-    return true;
+    fore_inventory_audit_head(anchor->pam->inventory, &head);
+    work = work_new(anchor, &head);
+    anchor->anchored = head;
+    return anchor_head(work, error);
 }
 
 bool fore_pam_anchor_start(ForePam *pam, GError **error)
@@ -249,7 +280,7 @@ void fore_pam_anchor_stop(ForePam *pam)
         g_cancellable_cancel(anchor->running);
         g_object_unref(anchor->running);
     } else if (anchor->timer != NULL && has_grown(anchor, &head)) {
-        g_autoptr(Work) last = work_new(anchor, &head, true);
+        g_autoptr(Work) last = work_new(anchor, &head);
         g_autoptr(GError) error = NULL;
 
         if (!anchor_head(last, &error)) {
