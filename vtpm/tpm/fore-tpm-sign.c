@@ -109,7 +109,7 @@ bool fore_tpm_sign(ForeTpm *tpm, GBytes *blob, const uint8_t digest[32], uint8_t
     TPM2B_PUBLIC public = {0};
     TPM2B_PRIVATE private = {0};
     TPM2B_DIGEST what = {.size = 32};
-    TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL}; /* the key's own */
+    TPMT_SIG_SCHEME key_scheme = {.scheme = TPM2_ALG_NULL}; /* the key's own */
     TPMT_TK_HASHCHECK ticket = {.tag = TPM2_ST_HASHCHECK, .hierarchy = TPM2_RH_NULL};
     FORE_ESYS_FREE TPMT_SIGNATURE *signature = NULL;
     TSS2_RC rc;
@@ -127,12 +127,13 @@ bool fore_tpm_sign(ForeTpm *tpm, GBytes *blob, const uint8_t digest[32], uint8_t
                     tpm->tcti_name, rc);
         return false;
     }
+    if (!fore_tpm_ok(tpm, rc, "loading the signing key", error)) {
+        return false;
+    }
     memcpy(what.buffer, digest, 32);
-    if (!fore_tpm_ok(tpm, rc, "loading the signing key", error) ||
-        !fore_tpm_ok(tpm,
-                     Esys_Sign(tpm->esys, object.tr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE,
-                               &what, &scheme, &ticket, &signature),
-                     "signing", error)) {
+    rc = Esys_Sign(tpm->esys, object.tr, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &what,
+                   &key_scheme, &ticket, &signature);
+    if (!fore_tpm_ok(tpm, rc, "signing", error)) {
         return false;
     }
     if (signature->sigAlg != TPM2_ALG_ECDSA ||
