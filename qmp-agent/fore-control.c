@@ -11,6 +11,7 @@
 #include "qmp-agent/fore-anomaly-view.h"
 #include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-enrol.h"
+#include "qmp-agent/fore-plot-view.h"
 #include "qmp-agent/fore-view.h"
 
 #define MAX_CLIENTS 128
@@ -246,6 +247,16 @@ static void do_query_anomalies(ForeControl *control, ForeCall *call, const json_
     }
 }
 
+static void do_query_history(ForeControl *control, ForeCall *call, const json_t *args,
+                             GError **error)
+{
+    json_t *answer = fore_view_history(control->agent, args, error);
+
+    if (answer != NULL) {
+        fore_call_return(call, answer);
+    }
+}
+
 static void do_query_status(ForeControl *control, ForeCall *call, const json_t *args,
                             GError **error)
 {
@@ -267,6 +278,7 @@ static const struct {
     {"query-status", do_query_status},
     {"query-anomalies", do_query_anomalies},
     {"query-events", do_query_events},
+    {"query-history", do_query_history},
     {"attest", do_attest},
     {"explain", do_explain},
     {"train", do_train},

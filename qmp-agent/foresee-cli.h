@@ -32,6 +32,7 @@ int fore_cli_train(ForeCli *cli, int argc, char **argv);
 /** fore_cli_train_series: train --data DIR --out FILE: from recorded traces, without a daemon */
 int fore_cli_train_series(ForeCli *cli, int argc, char **argv);
 int fore_cli_backtest(ForeCli *cli, int argc, char **argv);
+int fore_cli_plot(ForeCli *cli, int argc, char **argv);
 int fore_cli_doctor(ForeCli *cli, int argc, char **argv);
 int fore_cli_pam(ForeCli *cli, int argc, char **argv);
 int fore_cli_policy(ForeCli *cli, int argc, char **argv);

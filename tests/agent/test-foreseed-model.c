@@ -80,6 +80,58 @@ static bool starts_with(ForeseedTest *t, const void *data, gsize size, const cha
     return used;
 }
 
+/* Runs a command to its end; foreseed is another process, so nothing here has to turn. */
+static bool run_beside(const char *const *argv)
+{
+    g_autoptr(GError) error = NULL;
+    int status = 1;
+
+    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, NULL,
+                               &status, &error));
+    return g_spawn_check_wait_status(status, NULL);
+}
+
+/* What `foresee plot` draws: the recording, and what the weights of now say of it. */
+static void test_history(void)
+{
+    g_autoptr(ForeseedTest) t = with_history();
+    g_autoptr(json_t) none = NULL, got = NULL;
+    g_autofree char *svg = foreseed_test_path(t, "web1.svg"), *text = NULL;
+    const char *argv[] = {
+        g_getenv("FORE_FORESEE"), "--socket", t->control, "plot", "web1", "-o", svg, NULL};
+    json_t *low, *high, *actual;
+    unsigned known = 0;
+
+    foreseed_test_start(t);
+    foreseed_test_refused(t, "query-history", json_pack("{s:s}", "name", "web1"),
+                          FORE_ERROR_NOT_FOUND, "web1");
+    foreseed_test_add(t, "web1", "5c1f0b6e-8d7a-4f3b-9c2d-1e0f6a7b8c9d", NULL);
+    none = foreseed_test_call(t, "query-history", json_pack("{s:s}", "name", "web1"));
+    g_assert_true(json_is_null(json_array_get(json_object_get(none, "low"), 100)));
+    train(t, json_pack("{s:i}", "epochs", 10));
+    foreseed_test_refused(t, "query-history", json_pack("{s:s,s:i}", "name", "web1", "ahead", 4),
+                          FORE_ERROR_INVALID, "'ahead'");
+    foreseed_test_refused(t, "query-history",
+                          json_pack("{s:s,s:s}", "name", "web1", "resource", "net"),
+                          FORE_ERROR_INVALID, "'resource'");
+    got =
+        foreseed_test_call(t, "query-history", json_pack("{s:s,s:i}", "name", "web1", "ahead", 3));
+    actual = json_object_get(got, "actual");
+    low = json_object_get(got, "low");
+    high = json_object_get(got, "high");
+    g_assert_cmpuint(json_array_size(actual), >=, 150);
+    for (size_t i = 0; i < json_array_size(actual); i++) {
+        json_t *a = json_array_get(low, i), *b = json_array_get(high, i);
+
+        known += json_is_number(a) ? 1 : 0;
+        g_assert_true(!json_is_number(a) || json_number_value(a) <= json_number_value(b));
+    }
+    g_assert_cmpuint(known, >=, 140);
+    g_assert_true(run_beside(argv));
+    g_assert_true(g_file_get_contents(svg, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "web1, demand for vCPUs"));
+}
+
 static void test_signed(void)
 {
     g_autoptr(ForeseedTest) t = with_history();
@@ -151,6 +203,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/agent/model/only-what-this-host-signed-is-used", test_signed);
+    g_test_add_func("/agent/model/history-is-forecast-anew", test_history);
     g_test_add_func("/agent/model/killed-training-is-resumed", test_resumed);
     return g_test_run();
 }
