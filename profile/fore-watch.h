@@ -10,8 +10,9 @@
 
 #include "common/fore-flow.h"
 
-#define FORE_WATCH_QUIET_MS (5 * 60 * 1000) /* an episode ends after so long without a sign of it  \
-                                             */
+#define FORE_WATCH_QUIET_MS                                                                        \
+    (5 * 60 * 1000) /* an episode ends after so long without a sign of it                          \
+                     */
 
 /* An unusual stretch.  At most one is open for each source and metric. */
 typedef struct {
