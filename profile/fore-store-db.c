@@ -563,3 +563,42 @@ void fore_db_recover(ForeDb *db)
         disconnect(db); /* fore_db_renew() tries again and says why */
     }
 }
+
+void fore_db_suspend(ForeDb *db)
+{
+    disconnect(db);
+}
+
+void fore_db_set_key(ForeDb *db, const uint8_t *key)
+{
+    memcpy(db->key, key, FORE_STORE_KEY_BYTES);
+}
+
+bool fore_db_resume(ForeDb *db, GError **error)
+{
+    if (db->handle == NULL && !connect_file(db, error)) {
+        disconnect(db);
+        return false;
+    }
+    return true;
+}
+
+bool fore_db_attach(ForeDb *db, const char *path, const char *hex_key, GError **error)
+{
+    g_autofree char *key = g_strdup_printf("x'%s'", hex_key);
+    sqlite3_stmt *stmt = NULL;
+    int rc;
+
+    if (!exec(db, "PRAGMA cipher_default_page_size=" G_STRINGIFY(PAGE_BYTES), "attaching", error)) {
+        return false;
+    }
+    rc = sqlite3_prepare_v2(db->handle, "ATTACH ?1 AS next KEY ?2", -1, &stmt, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_bind_text(stmt, 1, path, -1, SQLITE_STATIC);
+        sqlite3_bind_text(stmt, 2, key, -1, SQLITE_STATIC);
+        rc = sqlite3_step(stmt);
+    }
+    sqlite3_finalize(stmt);
+    explicit_bzero(key, strlen(key));
+    return rc == SQLITE_DONE || fore_db_fail(db, rc, "attaching a second file", error);
+}

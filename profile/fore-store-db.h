@@ -98,6 +98,13 @@ bool fore_db_renew(ForeDb *db, bool *ret_renewed, GError **error);
  */
 void fore_db_recover(ForeDb *db);
 
+/* For a change of key: close it but keep it, give it another key, open it again; and have a second
+ * file, with its key in hex, under the name "next". */
+void fore_db_suspend(ForeDb *db);
+void fore_db_set_key(ForeDb *db, const uint8_t *key);
+bool fore_db_resume(ForeDb *db, GError **error);
+bool fore_db_attach(ForeDb *db, const char *path, const char *hex_key, GError **error);
+
 /** fore_db_fail: set @error from the handle's last result @rc; returns false */
 bool fore_db_fail(ForeDb *db, int rc, const char *doing, GError **error);
 

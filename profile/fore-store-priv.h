@@ -3,7 +3,7 @@
 /*
  * What the files of the store share: fore-store.c (life, samples in), -span.c (samples to disk),
  * -window.c (samples out), -line.c (other series), -tiers.c (roll-up and retention), -check.c
- * (damage), -record.c and -anomaly.c (the rest).
+ * (damage), -rekey.c (a new key), -record.c and -anomaly.c (the rest).
  */
 #include "profile/fore-chunk.h"
 #include "profile/fore-ring.h"
@@ -143,6 +143,10 @@ unsigned fore_store_too_coarse(const ForeStore *store, int64_t t0_ms, int64_t t1
 /** fore_store_sweep: a step of retention within a transaction; @all: visit every series */
 bool fore_store_sweep(ForeStore *store, int64_t now_ms, bool all, uint64_t *ret_dropped,
                       GError **error);
+
+/* --- -rekey.c --- */
+/** fore_store_rekey_sweep: drop what an interrupted change of key left beside @store_path */
+void fore_store_rekey_sweep(const char *store_path);
 
 /* --- -check.c --- */
 /** fore_store_is_damage: @error tells of a page or chunk that is not as it was written */

@@ -189,3 +189,25 @@ void fore_store_health(ForeStore *store, ForeStoreHealth *ret)
         sqlite3_reset(stmt);
     }
 }
+
+bool fore_store_vacuum_step(ForeStore *store, unsigned pages, uint64_t *ret_left, GError **error)
+{
+    g_autofree char *sql = g_strdup_printf("PRAGMA incremental_vacuum(%u)", pages);
+    sqlite3_stmt *stmt = NULL;
+    int rc;
+
+    if (!fore_store_ready(store, error)) {
+        return false;
+    }
+    rc = sqlite3_exec(fore_db_handle(store->db), sql, NULL, NULL, NULL);
+    if (rc == SQLITE_OK) {
+        rc =
+            sqlite3_prepare_v2(fore_db_handle(store->db), "PRAGMA freelist_count", -1, &stmt, NULL);
+    }
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(stmt);
+        *ret_left = rc == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
+    }
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_ROW || fore_db_fail(store->db, rc, "giving free pages back", error);
+}

@@ -50,6 +50,7 @@ ForeStore *fore_store_open(const char *path, const uint8_t *key, GError **error)
     if (db == NULL) {
         return NULL;
     }
+    fore_store_rekey_sweep(path); /* the lock is ours now: nobody is at it */
     store = g_new0(ForeStore, 1);
     store->db = db;
     store->series = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, series_free);
@@ -64,6 +65,7 @@ void fore_store_close(ForeStore *store)
     if (store == NULL) {
         return;
     }
+    fore_store_rekey_cancel(store);
     (void)fore_store_flush(store, NULL); /* a last attempt; health has told of failures before */
     fore_db_close(store->db);
     g_hash_table_unref(store->series);
@@ -94,6 +96,7 @@ bool fore_store_ready(ForeStore *store, GError **error)
         return false;
     }
     if (renewed) {
+        fore_store_rekey_cancel(store);
         g_hash_table_iter_init(&iter, store->series);
         while (g_hash_table_iter_next(&iter, NULL, &value)) {
             ForeSeries *s = value;

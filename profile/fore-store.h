@@ -201,6 +201,31 @@ typedef void (*ForeStoreDamage)(const char *what, int64_t from_ms, int64_t to_ms
 /** fore_store_each_damage: what was taken out because it did not decode, newest first */
 bool fore_store_each_damage(ForeStore *store, ForeStoreDamage fn, gpointer data, GError **error);
 
+/* A new key, in steps between two samples (fore-store-rekey.c).  At every point one key opens the
+ * file: the old one until the step that says done, the new one from then on. */
+/**
+ * fore_store_rekey_begin: needs room for a second file of the same size beside the first
+ * @new_key: [FORE_STORE_KEY_BYTES], copied
+ * Errors: FORE_ERROR_EXISTS (one is running), FORE_ERROR_UNAVAILABLE
+ */
+bool fore_store_rekey_begin(ForeStore *store, const uint8_t *new_key, GError **error);
+/**
+ * fore_store_rekey_step: copy about @rows rows more; on an error the old key stays and it has ended
+ */
+bool fore_store_rekey_step(ForeStore *store, unsigned rows, bool *ret_done, GError **error);
+/** fore_store_rekey_progress: 0..1 */
+double fore_store_rekey_progress(const ForeStore *store);
+void fore_store_rekey_cancel(ForeStore *store);
+/** fore_store_rekey_point: for tests: called with the name of each point where a crash may strike
+ */
+extern void (*fore_store_rekey_point)(const char *point);
+
+/**
+ * fore_store_vacuum_step: give up to @pages free pages (16 KiB) at the end of the file back
+ * @ret_left: free pages that are left
+ */
+bool fore_store_vacuum_step(ForeStore *store, unsigned pages, uint64_t *ret_left, GError **error);
+
 /* Verification in steps, between two samples: every chunk is read and decoded. */
 typedef struct ForeStoreCheck ForeStoreCheck;
 ForeStoreCheck *fore_store_check_new(void);
