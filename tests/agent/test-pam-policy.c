@@ -3,13 +3,16 @@
  * token. */
 #include <glib/gstdio.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <string.h>
 
 #include "common/fore-bytes.h"
 #include "tests/agent/test-pam-stack.h"
 #include "tests/lib/fore-test-token.h"
 #include "vtpm/attest/fore-jws.h"
+#include "vtpm/attest/fore-launch.h"
 #include "vtpm/attest/fore-pathway.h"
+#include "vtpm/host/fore-measure.h"
 #include "vtpm/tpm/fore-tpm.h"
 
 #define IMA_PCRS 0x07ffu
@@ -389,6 +392,109 @@ static void test_rotation(void)
     EVP_PKEY_free(next);
 }
 
+/* --- what the host launched --- */
+
+static ForeLaunch launch_of_guest(const Stack *s)
+{
+    ForeLaunch l = {.have = 1u << FORE_LAUNCH_QEMU | 1u << FORE_LAUNCH_KERNEL |
+                            1u << FORE_LAUNCH_CMDLINE | 1u << FORE_LAUNCH_VTPM};
+    g_autoptr(ForeTpm) tpm = fore_tpm_open(fore_test_swtpm_tcti(s->guest), NULL);
+    g_autoptr(GBytes) ek = NULL;
+
+    g_strlcpy(l.vm, s->vm, sizeof(l.vm));
+    memset(l.digest[FORE_LAUNCH_QEMU], 1, 32);
+    memset(l.digest[FORE_LAUNCH_KERNEL], 2, 32);
+    memset(l.digest[FORE_LAUNCH_CMDLINE], 3, 32);
+    g_assert_true(fore_tpm_ek(tpm, &ek, NULL, NULL));
+    SHA256(g_bytes_get_data(ek, NULL), g_bytes_get_size(ek), l.digest[FORE_LAUNCH_VTPM]);
+    return l;
+}
+
+static void launch(Stack *s, const ForeLaunch *l)
+{
+    g_autofree char *log = g_build_filename(s->dir, "launch.log", NULL);
+    g_autoptr(ForeTpm) tpm = fore_tpm_open(fore_test_swtpm_tcti(s->host), NULL);
+    g_autoptr(GError) error = NULL;
+
+    fore_measure_record(tpm, log, l, &error);
+    g_assert_no_error(error);
+}
+
+/* The guest's values as learnt, and rules that its host has to have launched it by. */
+static void hold_launch(Stack *s, const ForeLaunch *l)
+{
+    g_autofree char *so_far = fore_reference_format(s->values);
+    GString *all = g_string_new(so_far);
+    g_autoptr(GError) error = NULL;
+
+    for (unsigned part = 0; part < FORE_LAUNCH_VTPM; part++) {
+        g_autofree char *hex = fore_hex_encode(l->digest[part], 32);
+
+        if (l->have >> part & 1u) {
+            g_string_append_printf(all, "vm %s launch %s sha256:%s\n", s->vm,
+                                   fore_launch_part_name(part), hex);
+        }
+    }
+    fore_reference_free(s->values);
+    s->values = fore_reference_parse(all->str, all->len, &error);
+    g_assert_no_error(error);
+    g_string_free(all, TRUE);
+    stack_set_reference(s);
+}
+
+static void attester_with_launches(Stack *s)
+{
+    g_autofree char *conf = NULL, *with = NULL;
+
+    stack_stop_attester(s);
+    g_assert_true(g_file_get_contents(s->attester_conf, &conf, NULL, NULL));
+    with = g_strdup_printf("%slaunch-log=%s/launch.log\n", conf, s->dir);
+    g_assert_true(g_file_set_contents(s->attester_conf, with, -1, NULL));
+    stack_start_attester_as_configured(s);
+}
+
+static void run_expecting(Stack *s, const char *verdict, const char *reason)
+{
+    g_autoptr(json_t) answer = run(s);
+
+    check_verdict(answer, verdict, reason);
+}
+
+static void test_launch(void)
+{
+    g_autoptr(Stack) s = stack_new(NULL);
+    g_autofree char *log = g_build_filename(s->dir, "launch.log", NULL), *text = NULL;
+    ForeLaunch good, other;
+    gsize size = 0;
+
+    stack_ready(s);
+    attester_with_launches(s);
+    good = launch_of_guest(s);
+    hold_launch(s, &good);
+    run_expecting(s, "none", "hv1:launch-absent");
+    launch(s, &good);
+    run_expecting(s, "affirming", NULL);
+    other = good; /* another VM's launch changes nothing for this one */
+    g_strlcpy(other.vm, "0b0d4c1e-0a52-4a8e-9d57-2f3c8b1a7e41", sizeof(other.vm));
+    launch(s, &other);
+    run_expecting(s, "affirming", NULL);
+    other = good;
+    other.digest[FORE_LAUNCH_KERNEL][0] ^= 1;
+    launch(s, &other);
+    run_expecting(s, "none", "hv1:launch-unlisted");
+    other = good;
+    other.digest[FORE_LAUNCH_VTPM][0] ^= 1;
+    launch(s, &other);
+    run_expecting(s, "none", "hv1:launch-other-vtpm");
+    launch(s, &good);
+    run_expecting(s, "affirming", NULL);
+    /* a log that was edited: the host's own failure, and it sticks */
+    g_assert_true(g_file_get_contents(log, &text, &size, NULL));
+    text[size - 2] = text[size - 2] == '0' ? '1' : '0';
+    g_assert_true(g_file_set_contents(log, text, (gssize)size, NULL));
+    run_expecting(s, "contraindicated", "hv1:launch-head-mismatch");
+}
+
 #define ADD(path, fn) g_test_add_func(path, fn)
 
 int main(int argc, char **argv)
@@ -403,6 +509,7 @@ int main(int argc, char **argv)
         return 0;
     }
     ADD("/pam/policy/list-of-a-node-is-fetched-and-judged", test_node_list);
+    ADD("/pam/policy/launches-of-a-host-are-held-to-the-vms-rules", test_launch);
     ADD("/pam/policy/list-of-a-guest-is-carried-and-judged", test_guest_list);
     ADD("/attest/attack/29-unasked-lists-are-refused", test_bad_chunks);
     ADD("/pam/policy/revoked-keys-stay-out", test_revoked);

@@ -160,3 +160,65 @@ void fore_node_judge(const ForeNodeExpect *expect, const ForeNodeEvidence *evide
     fore_evidence_judge(&given, &want, &judged);
     take_over(&judged, ret);
 }
+
+/* --- launches --- */
+
+static ForeNvcertReason certified_head(const ForeNodeExpect *expect,
+                                       const ForeNodeEvidence *evidence, const json_t *json,
+                                       uint8_t ret[32], ForeQuoteReason *ret_why)
+{
+    const ForeNvcertExpect want = {
+        .ak_public = expect->ak_public,
+        .extra = evidence->extra,
+        .index = FORE_NVCERT_LAUNCHES,
+        .by_boot = true,
+    };
+    const json_t *launch = json_object_get(json, "launch");
+    g_autoptr(GBytes) attest = NULL, signature = NULL;
+
+    *ret_why = FORE_QUOTE_ATTEST_MALFORMED;
+    if (!json_is_object(launch) ||
+        !fore_json_get_bytes(launch, "attest", FORE_QUOTE_MAX_ATTEST, &attest, NULL) ||
+        !fore_json_get_bytes(launch, "signature", FORE_QUOTE_MAX_SIGNATURE, &signature, NULL)) {
+        return FORE_NVCERT_STATEMENT;
+    }
+    return fore_nvcert_verify(&want, attest, signature, ret, NULL, ret_why);
+}
+
+void fore_node_judge_launch(const ForeNodeExpect *expect, const ForeNodeEvidence *evidence,
+                            const json_t *json, ForeNodeResult *ret, gpointer data)
+{
+    const ForeNodeLaunch *want = data;
+    uint8_t head[32];
+    ForeQuoteReason why;
+    ForeNvcertReason head_reason;
+    ForeLaunchPart part = FORE_LAUNCH_PARTS;
+    ForeLaunch launch;
+    ForeLaunchReason reason;
+
+    if (json_object_get(json, "launch") == NULL) {
+        fore_node_result_add_detail(ret, FORE_VERDICT_NONE,
+                                    fore_launch_reason_name(FORE_LAUNCH_ABSENT), want->vm);
+        return;
+    }
+    head_reason = certified_head(expect, evidence, json, head, &why);
+    if (head_reason != FORE_NVCERT_OK) {
+        fore_node_result_add_detail(
+            ret, FORE_VERDICT_CONTRAINDICATED, fore_nvcert_reason_name(head_reason),
+            head_reason == FORE_NVCERT_STATEMENT ? fore_quote_reason_name(why) : "");
+        return;
+    }
+    reason = fore_launch_find(want->log, head, want->vm, &launch);
+    if (reason == FORE_LAUNCH_OK) {
+        reason = fore_launch_judge(&launch, want->vtpm, want->allowed, want->n_allowed, &part);
+    }
+    if (reason != FORE_LAUNCH_OK) {
+        /* a log that lies is the host's failure; a VM that runs something else is that VM's */
+        bool lies = reason == FORE_LAUNCH_MALFORMED || reason == FORE_LAUNCH_HEAD;
+
+        fore_node_result_add_detail(ret, lies ? FORE_VERDICT_CONTRAINDICATED : FORE_VERDICT_NONE,
+                                    fore_launch_reason_name(reason),
+                                    part < FORE_LAUNCH_PARTS ? fore_launch_part_name(part)
+                                                             : want->vm);
+    }
+}

@@ -16,6 +16,8 @@ typedef enum {
 } ForeNvcertReason;
 const char *fore_nvcert_reason_name(ForeNvcertReason reason); /* "nv-index", ... */
 
+#define FORE_NVCERT_LAUNCHES 0x01800f11u /* FORE_TPM_LAUNCH_INDEX */
+
 typedef struct {
     GBytes *ak_public; /* as in ForeQuoteExpect */
     GBytes *extra;     /* expected extraData, exact */

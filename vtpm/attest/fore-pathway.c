@@ -362,6 +362,9 @@ static void judge_evidence(const ForeNodeExpect *expect, const json_t *json, For
     if (!ret->quoted) {
         return;
     }
+    if (expect->also != NULL) {
+        expect->also(expect, &evidence, json, ret, expect->also_data);
+    }
     if (ret->software_tpm && !expect->allow_software_tpm) {
         fore_node_result_add(ret, FORE_VERDICT_CONTRAINDICATED,
                              fore_node_reason_name(FORE_NODE_SOFTWARE_TPM));

@@ -127,6 +127,8 @@ struct ForeNodeExpect {
     bool revoked;          /* its keys are on the revocation list */
     ForeNodeJudge judge;   /* NULL: quote and @reference.  Else fore_node_judge() */
     gpointer judge_data;
+    ForeNodeJudge also; /* NULL, or asked once the quote holds: adds reasons */
+    gpointer also_data;
 };
 
 /* What was found. */

@@ -26,6 +26,7 @@ typedef struct {
     GArray *pcr_values, *events; /* ForePcrDigest */
     GArray *vendor_types;        /* uint32_t */
     GArray *measurements;        /* uint8_t[48] */
+    GArray *launches;            /* ForeLaunchAllowed */
     ForeDbx *dbx;
     ForeImaPolicy *ima;
     ForeSnpPolicy snp;
@@ -48,6 +49,7 @@ static Builder *builder_new(void)
     b->events = g_array_new(FALSE, FALSE, sizeof(ForePcrDigest));
     b->vendor_types = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     b->measurements = g_array_new(FALSE, FALSE, 48);
+    b->launches = g_array_new(FALSE, FALSE, sizeof(ForeLaunchAllowed));
     return b;
 }
 
@@ -59,6 +61,7 @@ static void builder_free(gpointer data)
     g_array_unref(b->events);
     g_array_unref(b->vendor_types);
     g_array_unref(b->measurements);
+    g_array_unref(b->launches);
     fore_dbx_free(b->dbx);
     fore_ima_policy_free(b->ima);
     g_strfreev(b->rules.pathway);
@@ -445,6 +448,28 @@ static bool apply_snp(Builder *b, char *const *args, GError **error)
     return apply_snp_value(b, args, error);
 }
 
+/* --- what a VM's host launched --- */
+
+/* "kernel sha256:HEX" */
+static bool apply_launch(Builder *b, char *const *args, GError **error)
+{
+    int part = fore_launch_part_by_name(args[0]);
+    ForeLaunchAllowed allowed = {.part = (ForeLaunchPart)part};
+
+    if (part < 0 || part == FORE_LAUNCH_VTPM) {
+        return refuse(error, args[0], "qemu, plugin, firmware, kernel, initrd or cmdline");
+    }
+    if (!g_str_has_prefix(args[1], "sha256:") ||
+        !parse_hex(args[1] + strlen("sha256:"), allowed.digest, sizeof(allowed.digest))) {
+        return refuse(error, args[1], "sha256:HEX, as foresee-vtpm measure prints it");
+    }
+    if (b->launches->len >= MEASURE_MAX) {
+        return refuse(error, args[0], "at most 256 launch rules");
+    }
+    g_array_append_val(b->launches, allowed);
+    return true;
+}
+
 /* --- what follows from a verdict --- */
 
 static bool apply_firmware(Builder *b, char *const *args, GError **error)
@@ -514,6 +539,7 @@ static const struct {
     {"log", IN_ALL, 1, 2, apply_log},
     {"ima", IN_ALL, 1, 3, apply_ima},
     {"snp", IN_ALL, 2, 6, apply_snp},
+    {"launch", IN_VM | IN_PROFILE, 2, 2, apply_launch},
     {"min-firmware", IN_ALL, 1, 1, apply_firmware},
     {"max-age", IN_NODE | IN_VM, 1, 1, apply_age},
     {"on-attest-failure", IN_VM, 1, 1, apply_failure},
@@ -653,6 +679,8 @@ static void settle(Builder *b)
     b->snp.measurements = (const uint8_t(*)[48])(void *)b->measurements->data;
     b->snp.n_measurements = b->measurements->len;
     e->snp = r->wants_snp ? &b->snp : NULL;
+    r->launches = (const ForeLaunchAllowed *)(void *)b->launches->data;
+    r->n_launches = b->launches->len;
     r->wants_firmware = e->use_log;
     r->wants_ima = b->ima != NULL;
     r->judged = r->wants_firmware || r->wants_ima || r->wants_snp || r->evidence.min_firmware != 0;

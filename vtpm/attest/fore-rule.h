@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "vtpm/attest/fore-evidence.h"
+#include "vtpm/attest/fore-launch.h"
 #include "vtpm/attest/fore-reference.h"
 
 #define FORE_RULE_EXCLUDES 64 /* patterns of one subject: each is a blind spot */
@@ -24,9 +25,11 @@ typedef struct {
     ForeEvidencePolicy evidence; /* its snp->roots and now_s are the caller's to fill */
     uint32_t mask;               /* PCRs that the rules need in the quote */
     bool wants_firmware, wants_ima, wants_snp;
-    unsigned max_age_s;       /* of a verdict; 0: nothing said */
-    ForeOnFailure on_failure; /* VM only */
-    char **pathway;           /* VM only; NULL: any */
+    unsigned max_age_s;                /* of a verdict; 0: nothing said */
+    ForeOnFailure on_failure;          /* VM only */
+    char **pathway;                    /* VM only; NULL: any */
+    const ForeLaunchAllowed *launches; /* VM only: what its host may have launched it with */
+    size_t n_launches;                 /* 0: not asked for */
 } ForeSubjectRules;
 
 typedef struct ForeRules ForeRules;

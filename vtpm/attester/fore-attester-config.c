@@ -10,10 +10,12 @@
 #define DEFAULT_TCTI "device:/dev/tpmrm0"
 
 #define DEFAULT_FIRMWARE_LOG "/sys/kernel/security/tpm0/binary_bios_measurements"
+#define DEFAULT_LAUNCH_LOG   "/run/foresee/launch.log"
 #define DEFAULT_IMA_LOG      "/sys/kernel/security/ima/binary_runtime_measurements"
 
 static const char *const known_keys[] = {
-    "id", "role", "listen", "tcti", "pam-pin", "state-dir", "firmware-log", "ima-log", NULL,
+    "id",        "role",         "listen",  "tcti",       "pam-pin",
+    "state-dir", "firmware-log", "ima-log", "launch-log", NULL,
 };
 
 void fore_attester_config_free(ForeAttesterConfig *config)
@@ -28,6 +30,7 @@ void fore_attester_config_free(ForeAttesterConfig *config)
     g_free(config->state_dir);
     g_free(config->firmware_log);
     g_free(config->ima_log);
+    g_free(config->launch_log);
     g_free(config);
 }
 
@@ -61,6 +64,7 @@ static void fill(ForeAttesterConfig *config, const ForeKeyfile *file)
     config->state_dir = fore_keyfile_text(file, "state-dir");
     config->firmware_log = fore_keyfile_text(file, "firmware-log");
     config->ima_log = fore_keyfile_text(file, "ima-log");
+    config->launch_log = fore_keyfile_text(file, "launch-log");
     if (config->tcti == NULL) {
         config->tcti = g_strdup(DEFAULT_TCTI);
     }
@@ -69,6 +73,9 @@ static void fill(ForeAttesterConfig *config, const ForeKeyfile *file)
     }
     if (config->ima_log == NULL) {
         config->ima_log = g_strdup(DEFAULT_IMA_LOG);
+    }
+    if (config->launch_log == NULL) {
+        config->launch_log = g_strdup(DEFAULT_LAUNCH_LOG);
     }
 }
 

@@ -15,6 +15,7 @@ typedef struct {
     char *pam_pin;                /* the only peer that is served; 64 hex digits */
     char *state_dir;              /* made with mode 0700 when missing */
     char *firmware_log, *ima_log; /* absolute paths of the kernel's binary measurement lists */
+    char *launch_log;             /* of foresee-vtpm(8) */
 } ForeAttesterConfig;
 
 /** fore_attester_config_load. Errors: FORE_ERROR_UNAVAILABLE, FORE_ERROR_INVALID (names the key) */

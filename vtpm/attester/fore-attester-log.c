@@ -9,7 +9,7 @@
 #include "common/fore-error.h"
 #include "common/fore-json.h"
 
-const char *const fore_attester_log_names[] = {"firmware", "ima"};
+const char *const fore_attester_log_names[] = {"firmware", "ima", "launch"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_attester_log_names) == FORE_ATTESTER_LOG_N);
 
 struct ForeAttesterLogs {
@@ -87,6 +87,7 @@ json_t *fore_attester_logs_sizes(ForeAttesterLogs *logs, GError **error)
 {
     g_autoptr(json_t) sizes = json_object();
 
+    g_byte_array_set_size(logs->kept[FORE_ATTESTER_LAUNCH], 0);
     for (unsigned i = 0; i < FORE_ATTESTER_LOG_N; i++) {
         if (!read_on(logs->paths[i], logs->kept[i], error)) {
             return NULL;
@@ -105,7 +106,8 @@ static bool find_kind(const char *name, unsigned *ret, GError **error)
             return true;
         }
     }
-    g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "log '%.32s': want firmware or ima", name);
+    g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID, "log '%.32s': want firmware, ima or launch",
+                name);
     return false;
 }
 

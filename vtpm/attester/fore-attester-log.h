@@ -15,9 +15,11 @@
 typedef enum {
     FORE_ATTESTER_FIRMWARE, /* TCG2 event log */
     FORE_ATTESTER_IMA,      /* binary_runtime_measurements */
+    FORE_ATTESTER_LAUNCH,   /* foresee-vtpm's; may be cut and written anew, so it is read whole */
     FORE_ATTESTER_LOG_N
 } ForeAttesterLogKind;
-extern const char *const fore_attester_log_names[FORE_ATTESTER_LOG_N]; /* "firmware", "ima" */
+extern const char *const fore_attester_log_names[FORE_ATTESTER_LOG_N]; /* "firmware", "ima",
+                                                                       "launch" */
 
 typedef struct ForeAttesterLogs ForeAttesterLogs;
 
@@ -25,7 +27,7 @@ typedef struct ForeAttesterLogs ForeAttesterLogs;
 ForeAttesterLogs *fore_attester_logs_new(const char *const paths[FORE_ATTESTER_LOG_N]);
 void fore_attester_logs_free(ForeAttesterLogs *logs); /* NULL allowed */
 
-/** fore_attester_logs_sizes: reads on to the present ends; {"firmware": bytes, "ima": bytes}
+/** fore_attester_logs_sizes: reads on to the present ends; {"firmware": bytes, ...}
  *  Errors: FORE_ERROR_LIMIT (a list past its bound), FORE_ERROR_UNAVAILABLE (does not read) */
 json_t *fore_attester_logs_sizes(ForeAttesterLogs *logs, GError **error);
 /** fore_attester_logs_chunk: @arguments of attester-get-log, any content; what the newest

@@ -154,6 +154,28 @@ static GBytes *extra_of(const ForeAttesterQuestion *questions, size_t n, json_t 
     return fore_pathway_batch_extra((const uint8_t(*)[32])extras, n);
 }
 
+/* The head of the launch log, over what the quote is over; NULL and no error: nothing was launched
+ * under measurement here. */
+static bool certify_launches(ForeTpm *tpm, GBytes *extra, json_t **ret, GError **error)
+{
+    g_autoptr(GBytes) attest = NULL;
+    g_autoptr(GBytes) signature = NULL;
+    g_autoptr(GError) why = NULL;
+
+    *ret = NULL;
+    if (fore_tpm_log_certify(tpm, FORE_TPM_LAUNCH_INDEX, FORE_TPM_LOG_BOOT, extra, &attest,
+                             &signature, &why)) {
+        *ret = json_pack("{s:o, s:o}", "attest", fore_json_bytes(attest), "signature",
+                         fore_json_bytes(signature));
+        return true;
+    }
+    if (g_error_matches(why, FORE_ERROR, FORE_ERROR_NOT_FOUND)) {
+        return true;
+    }
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "launch log: ");
+    return false;
+}
+
 json_t *fore_attester_quote(const ForeAttesterConfig *config, ForeAttesterLogs *logs,
                             const ForeAttesterQuestion *questions, size_t n, GError **error)
 {
@@ -161,6 +183,7 @@ json_t *fore_attester_quote(const ForeAttesterConfig *config, ForeAttesterLogs *
     uint8_t pcrs[FORE_TPM_PCRS][32];
     g_autoptr(json_t) batch = NULL;
     g_autoptr(json_t) sizes = NULL;
+    g_autoptr(json_t) launches = NULL;
     g_autoptr(GBytes) extra = extra_of(questions, n, &batch);
     g_autoptr(ForeTpm) tpm = fore_tpm_open(config->tcti, error);
     g_autoptr(GBytes) attest = NULL;
@@ -169,12 +192,16 @@ json_t *fore_attester_quote(const ForeAttesterConfig *config, ForeAttesterLogs *
     if (tpm == NULL || !quote_steadily(tpm, extra, mask, &attest, &signature, pcrs, error)) {
         return NULL;
     }
-    sizes = fore_attester_logs_sizes(logs, error);
+    if (config->role == FORE_ROLE_HYPERVISOR && !certify_launches(tpm, extra, &launches, error)) {
+        return NULL;
+    }
+    sizes = fore_attester_logs_sizes(logs, error); /* after it: never behind the head */
     if (sizes == NULL) {
         return NULL;
     }
-    return json_pack("{s:o, s:o, s:o, s:b, s:O, s:O*}", "attest", fore_json_bytes(attest),
+    return json_pack("{s:o, s:o, s:o, s:b, s:O, s:O*, s:O*}", "attest", fore_json_bytes(attest),
                      "signature", fore_json_bytes(signature), "pcrs",
                      pcrs_to_json(mask, (const uint8_t(*)[32])pcrs), "software-tpm",
-                     fore_tpm_is_software(tpm), "log-sizes", sizes, "batch", batch);
+                     fore_tpm_is_software(tpm), "log-sizes", sizes, "batch", batch, "launch",
+                     launches);
 }

@@ -337,6 +337,7 @@ static ForeAttesterLogs *logs_new(const ForeAttesterConfig *config)
     const char *const paths[FORE_ATTESTER_LOG_N] = {
         [FORE_ATTESTER_FIRMWARE] = config->firmware_log,
         [FORE_ATTESTER_IMA] = config->ima_log,
+        [FORE_ATTESTER_LAUNCH] = config->launch_log,
     };
 
     return fore_attester_logs_new(paths);

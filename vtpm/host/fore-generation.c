@@ -174,7 +174,7 @@ static bool read_vm(ForeGenerations *g, const char *uuid, json_t *item)
     int running = 0;
     json_int_t changes = 0, changed_ms = 0;
     g_autoptr(GBytes) bytes = NULL;
-    ForeGeneration *v;
+    ForeGeneration v = {0};
 
     if (!fore_uuid_is_valid(uuid) ||
         json_unpack(item, "{s:s,s:b,s:I,s:I!}", "digest", &digest, "running", &running, "changes",
@@ -185,12 +185,11 @@ static bool read_vm(ForeGenerations *g, const char *uuid, json_t *item)
     if (bytes == NULL || g_bytes_get_size(bytes) != 32 || changes < 0) {
         return false;
     }
-    v = g_new0(ForeGeneration, 1);
-    memcpy(v->digest, g_bytes_get_data(bytes, NULL), 32);
-    v->running = running;
-    v->changes = (uint64_t)changes;
-    v->changed_ms = changed_ms;
-    g_tree_insert(g->vms, g_strdup(uuid), v);
+    memcpy(v.digest, g_bytes_get_data(bytes, NULL), 32);
+    v.running = running;
+    v.changes = (uint64_t)changes;
+    v.changed_ms = changed_ms;
+    g_tree_insert(g->vms, g_strdup(uuid), g_memdup2(&v, sizeof(v)));
     return true;
 }
 

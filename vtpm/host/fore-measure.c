@@ -120,8 +120,7 @@ static const char *blockdev_of(char **argv, const char *node)
 static bool measure_blockdev(ForeLaunch *l, char **argv, const char *node, GError **error)
 {
     const char *option = blockdev_of(argv, node);
-    g_autofree char *driver = option != NULL ? option_value(option, "driver") : NULL,
-                    *file = option != NULL ? option_value(option, "filename") : NULL,
+    g_autofree char *file = option != NULL ? option_value(option, "filename") : NULL,
                     *below = option != NULL ? option_value(option, "file") : NULL;
 
     if (file == NULL && option != NULL) {

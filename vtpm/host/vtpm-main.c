@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/fore-bytes.h"
 #include "common/fore-error.h"
 #include "vtpm/host/fore-measure.h"
 #include "vtpm/host/fore-vtpm-config.h"
@@ -37,6 +38,7 @@ static const char description[] =
     "  stop UUID               end it; its state is complete on disk afterwards\n"
     "  args UUID               QEMU arguments that attach it\n"
     "  launch UUID -- QEMU...  measure QEMU and what it loads, start the vTPM, become QEMU\n"
+    "  measure UUID -- QEMU... print the rules that a launch of this command line satisfies\n"
     "  list                    vTPMs of this host, libvirt's too\n"
     "  accept UUID             take the state as it is for the newest (after a restore)\n"
     "  reseal UUID             seal its key anew to the PCRs of 'seal-pcrs'\n"
@@ -210,6 +212,36 @@ static int launch(const ForeVtpmConfig *config, const char *uuid, char **argv)
     return EXIT_FAILED;
 }
 
+/* For a reference manifest: foresee-policy(5). */
+static int measure(const ForeVtpmConfig *config, const char *uuid, char **argv)
+{
+    ForeVtpmHost host = fore_vtpm_config_host(config);
+    ForeLaunch what;
+    uint8_t ek[32];
+    GError *error = NULL;
+    int binary = -1;
+
+    if (argv[0] != NULL && strcmp(argv[0], "--") == 0) {
+        argv++;
+    }
+    if (argv[0] == NULL) {
+        return usage("measure needs a QEMU command line after --");
+    }
+    if (!fore_vtpm_ek_digest(&host, uuid, ek, &error) ||
+        !fore_measure_qemu(argv, uuid, ek, &what, &binary, &error)) {
+        return fail(error);
+    }
+    close(binary);
+    for (unsigned part = 0; part < FORE_LAUNCH_VTPM; part++) {
+        g_autofree char *hex = fore_hex_encode(what.digest[part], sizeof(what.digest[part]));
+
+        if (what.have >> part & 1u) {
+            printf("vm %s launch %s sha256:%s\n", uuid, fore_launch_part_name(part), hex);
+        }
+    }
+    return EXIT_OK;
+}
+
 static json_t *info_json(const ForeVtpmInfo *info)
 {
     json_t *o = json_pack("{s:s,s:s,s:s}", "uuid", info->uuid, "state",
@@ -286,6 +318,9 @@ static int dispatch(const ForeVtpmConfig *config, int argc, char **argv)
     }
     if (strcmp(argv[1], "launch") == 0) {
         return launch(config, argv[2], argv + 3);
+    }
+    if (strcmp(argv[1], "measure") == 0) {
+        return measure(config, argv[2], argv + 3);
     }
     if (argc > 3) {
         return usage("one UUID at a time");

@@ -25,7 +25,7 @@
 typedef ForeRunNode Node;
 typedef ForeRunFinish Finish;
 
-const char *const fore_run_log_names[] = {"firmware", "ima"};
+const char *const fore_run_log_names[] = {"firmware", "ima", "launch"};
 G_STATIC_ASSERT(G_N_ELEMENTS(fore_run_log_names) == FORE_RUN_LOG_N);
 
 static void node_clear(Node *node)
@@ -224,6 +224,9 @@ static void ask_node(ForePamRun *run, Node *node, const uint8_t *run_nonce, uint
         return; /* judged as not enrolled */
     }
     remember(node, run, record, fore_pam_mask(pam, FORE_SUBJECT_NODE, node->id));
+    node->logs[FORE_RUN_LAUNCH].wanted =
+        node->role == FORE_ROLE_HYPERVISOR &&
+        fore_rules_of(pam->rules, FORE_SUBJECT_VM, vm->id)->n_launches > 0;
     fore_pathway_node_nonce(run_nonce, node->id, node->role, epoch, nonce);
     node->extra = fore_pathway_node_extra(nonce, node->id, node->role, vm->id, vm->ak_name_hex);
     nonce64 = fore_b64_encode(nonce, sizeof(nonce));

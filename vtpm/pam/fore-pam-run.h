@@ -13,8 +13,8 @@
 #include "vtpm/attest/fore-node-judge.h"
 #include "vtpm/pam/fore-pam-internal.h"
 
-typedef enum { FORE_RUN_FIRMWARE, FORE_RUN_IMA, FORE_RUN_LOG_N } ForeRunLogKind;
-extern const char *const fore_run_log_names[FORE_RUN_LOG_N]; /* "firmware", "ima" */
+typedef enum { FORE_RUN_FIRMWARE, FORE_RUN_IMA, FORE_RUN_LAUNCH, FORE_RUN_LOG_N } ForeRunLogKind;
+extern const char *const fore_run_log_names[FORE_RUN_LOG_N]; /* "firmware", ... */
 
 typedef struct {
     bool wanted;

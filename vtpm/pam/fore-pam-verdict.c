@@ -35,6 +35,23 @@ static GBytes *log_bytes(const ForeRunLog *log)
     return log->bytes != NULL ? g_bytes_new(log->bytes->data, log->bytes->len) : NULL;
 }
 
+/* What the guest's policy wants of its host. */
+static ForeNodeLaunch launch_of(const ForePamRun *run, GBytes *log)
+{
+    const ForeRecord *vm = fore_inventory_find(run->pam->inventory, run->guest.id);
+    const ForeSubjectRules *rules = rules_of(run, &run->guest);
+    ForeNodeLaunch launch = {.vm = run->guest.id,
+                             .log = log,
+                             .allowed = rules->launches,
+                             .n_allowed = rules->n_launches};
+
+    if (vm != NULL) {
+        g_assert(EVP_Digest(g_bytes_get_data(vm->ek_public, NULL), g_bytes_get_size(vm->ek_public),
+                            launch.vtpm, NULL, EVP_sha256(), NULL) == 1);
+    }
+    return launch;
+}
+
 static void judge_node(ForePamRun *run, const Node *node, const json_t *evidence, GBytes *extra,
                        const char *channel_pin, ForeNodeResult *ret)
 {
@@ -46,6 +63,8 @@ static void judge_node(ForePamRun *run, const Node *node, const json_t *evidence
     const ForeSubjectRules *rules = rules_of(run, node);
     g_autoptr(GBytes) firmware = log_bytes(&node->logs[FORE_RUN_FIRMWARE]);
     g_autoptr(GBytes) ima = log_bytes(&node->logs[FORE_RUN_IMA]);
+    g_autoptr(GBytes) launches = log_bytes(&node->logs[FORE_RUN_LAUNCH]);
+    ForeNodeLaunch launch = launch_of(run, launches);
     ForeNodeLogs logs = {
         .rules = rules,
         .snp_roots = pam->snp_roots,
@@ -71,6 +90,8 @@ static void judge_node(ForePamRun *run, const Node *node, const json_t *evidence
         .revoked = same && fore_inventory_is_revoked(pam->inventory, record),
         .judge = rules->judged ? fore_node_judge : NULL,
         .judge_data = &logs,
+        .also = node->logs[FORE_RUN_LAUNCH].wanted ? fore_node_judge_launch : NULL,
+        .also_data = &launch,
     };
 
     fore_pathway_judge(&expect, evidence, ret);

@@ -363,7 +363,7 @@ bool fore_tpm_quote(ForeTpm *tpm, GBytes *extra, uint32_t pcr_mask, GBytes **ret
                     GBytes **ret_signature, GError **error)
 {
     TPM2B_DATA qualifying = {0};
-    TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL}; /* the key's own */
+    TPMT_SIG_SCHEME own = {.scheme = TPM2_ALG_NULL}; /* the key's own */
     TPML_PCR_SELECTION pcrs = {0};
     FORE_ESYS_FREE TPM2B_ATTEST *attest = NULL;
     FORE_ESYS_FREE TPMT_SIGNATURE *signature = NULL;
@@ -389,7 +389,7 @@ bool fore_tpm_quote(ForeTpm *tpm, GBytes *extra, uint32_t pcr_mask, GBytes **ret
         memcpy(qualifying.buffer, extra_data, extra_size);
     }
     rc = Esys_Quote(tpm->esys, tpm->ak, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &qualifying,
-                    &scheme, &pcrs, &attest, &signature);
+                    &own, &pcrs, &attest, &signature);
     if (!fore_tpm_ok(tpm, rc, "quote", error) ||
         !fore_tpm_ok(tpm, Tss2_MU_TPMT_SIGNATURE_Marshal(signature, bytes, sizeof(bytes), &size),
                      "quote signature", error)) {

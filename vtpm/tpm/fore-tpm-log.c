@@ -119,7 +119,7 @@ static bool certify(ForeTpm *tpm, ESYS_TR nv, GBytes *extra, GBytes **ret_attest
                     GBytes **ret_signature, GError **error)
 {
     TPM2B_DATA qualifying = {.size = (uint16_t)g_bytes_get_size(extra)};
-    TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL}; /* the key's own */
+    TPMT_SIG_SCHEME own = {.scheme = TPM2_ALG_NULL}; /* the key's own */
     FORE_ESYS_FREE TPM2B_ATTEST *attest = NULL;
     FORE_ESYS_FREE TPMT_SIGNATURE *signature = NULL;
     uint8_t bytes[sizeof(TPMT_SIGNATURE)];
@@ -128,7 +128,7 @@ static bool certify(ForeTpm *tpm, ESYS_TR nv, GBytes *extra, GBytes **ret_attest
 
     memcpy(qualifying.buffer, g_bytes_get_data(extra, NULL), qualifying.size);
     rc = Esys_NV_Certify(tpm->esys, tpm->ak, nv, nv, ESYS_TR_PASSWORD, ESYS_TR_PASSWORD,
-                         ESYS_TR_NONE, &qualifying, &scheme, HEAD_BYTES, 0, &attest, &signature);
+                         ESYS_TR_NONE, &qualifying, &own, HEAD_BYTES, 0, &attest, &signature);
     if (!fore_tpm_ok(tpm, rc, "certifying an NV index", error) ||
         !fore_tpm_ok(tpm, Tss2_MU_TPMT_SIGNATURE_Marshal(signature, bytes, sizeof(bytes), &size),
                      "signature of a certificate", error)) {
