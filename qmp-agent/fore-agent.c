@@ -404,16 +404,28 @@ static bool restore(ForeAgent *agent, GError **error)
     return ok;
 }
 
+/* All VMs see, then all are forecast as one, then all decide. */
 static gboolean on_tick(gpointer data)
 {
     ForeAgent *agent = data;
-    GHashTableIter iter;
-    gpointer vm;
+    guint n = 0;
+    g_autofree gpointer *vms = g_hash_table_get_keys_as_array(agent->vms, &n);
+    g_autofree ForeForecaster **forecasters = g_new(ForeForecaster *, n);
+    g_autofree const ForeSample **samples = g_new(const ForeSample *, n);
+    g_autofree ForeForecast **forecasts = g_new(ForeForecast *, n);
     uint64_t now = now_ns();
 
-    g_hash_table_iter_init(&iter, agent->vms);
-    while (g_hash_table_iter_next(&iter, NULL, &vm)) {
-        fore_vm_tick(vm, now);
+    for (guint i = 0; i < n; i++) {
+        ForeVm *vm = vms[i] = g_hash_table_lookup(agent->vms, vms[i]);
+
+        fore_vm_observe(vm, now);
+        forecasters[i] = vm->forecaster;
+        samples[i] = &vm->sample;
+        forecasts[i] = &vm->forecast;
+    }
+    fore_forecaster_step_many(forecasters, samples, forecasts, n);
+    for (guint i = 0; i < n; i++) {
+        fore_vm_decide(vms[i]);
     }
     return G_SOURCE_CONTINUE;
 }

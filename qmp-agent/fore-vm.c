@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How it works.  Once a second fore_vm_tick() makes one sample out of three views: the SEA's newest
+ * How it works.  Once a second fore_vm_observe() makes one sample out of three views: the SEA's newest
  * report, the difference of two copies of the profile page, and QEMU's own count of what is
  * plugged. The guest's report is used only within what the page allows: a guest that claims more
  * busy vCPUs than its vCPU threads were out of idle, five samples in a row, is distrusted, and the
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "common/fore-error.h"
+#include "common/fore-page-sample.h"
 #include "qmp-agent/fore-anomaly-view.h"
 #include "qmp-agent/fore-enrol.h"
 
@@ -301,6 +302,9 @@ static void read_page(ForeVm *vm, ForeSample *sample)
         fore_agent_emit(vm->agent, vm, "INTRUSION", json_pack("{s:s}", "reason", why->message),
                         may_log(vm));
     }
+    if (vm->page_have_previous) {
+        fore_page_sample(vm->page_previous, vm->page_now, sample);
+    }
     swap = vm->page_previous;
     vm->page_previous = vm->page_now;
     vm->page_now = swap;
@@ -415,10 +419,8 @@ void fore_vm_feed(ForeVm *vm, const ForeEvent *event)
     fore_act_run(vm, actions);
 }
 
-void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
+void fore_vm_observe(ForeVm *vm, uint64_t now_ns)
 {
-    g_autofree ForeEvent *event = g_new0(ForeEvent, 1);
-
     if (fore_link_is_up(vm->sea) && now_ns > vm->sea_heard_ns + SEA_SILENT_NS) {
         fore_link_reset(vm->sea, "the SEA says nothing");
     }
@@ -433,7 +435,12 @@ void fore_vm_tick(ForeVm *vm, uint64_t now_ns)
         fore_store_append(fore_agent_store(vm->agent), vm->name, &vm->sample);
     }
     fore_anomaly_step(vm);
-    fore_forecaster_step(vm->forecaster, &vm->sample, &vm->forecast);
+}
+
+void fore_vm_decide(ForeVm *vm)
+{
+    g_autofree ForeEvent *event = g_new0(ForeEvent, 1);
+
     event->kind = FORE_EVENT_TICK;
     make_usage(vm, &vm->sample, &event->usage);
     event->forecast = vm->forecast;

@@ -94,8 +94,10 @@ json_t *fore_vm_record(const ForeVm *vm);
 bool fore_vm_set_policy(ForeVm *vm, const json_t *settings, GError **error);
 /** fore_vm_set_model: NULL = none */
 void fore_vm_set_model(ForeVm *vm, ForeModel *model);
-/** fore_vm_tick: one step of the loop, once a second */
-void fore_vm_tick(ForeVm *vm, uint64_t now_ns);
+/** fore_vm_observe, fore_vm_decide: the two halves of one step, once a second; between them the
+ * agent steps the forecasters of all VMs as one, from vm->sample to vm->forecast */
+void fore_vm_observe(ForeVm *vm, uint64_t now_ns);
+void fore_vm_decide(ForeVm *vm);
 /** fore_vm_capacity: the three numbers, from QEMU and the guest, as known now */
 void fore_vm_capacity(const ForeVm *vm, ForeCapacity *ret);
 /** fore_vm_feed: hand an event to the loop and carry out what it answers */
