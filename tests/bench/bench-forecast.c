@@ -99,14 +99,10 @@ static bool first_row = true;
 
 static void print_row(const char *what, const char *unit, Summary ours, double anchor)
 {
-    printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"ours\": %.4g, ", first_row ? "" : ",",
-           what, unit, ours.median);
-    if (anchor > 0.0) {
-        printf("\"anchor\": %.4g, \"ratio\": %.4g, ", anchor, ours.median / anchor);
-    } else {
-        printf("\"anchor\": null, \"ratio\": null, ");
-    }
-    printf("\"spread\": %.3g}", ours.spread);
+    printf("%s\n  {\"what\": \"%s\", \"unit\": \"%s\", \"ours\": %.4g, \"anchor\": %.4g, "
+           "\"ratio\": %.4g, \"spread\": %.3g}",
+           first_row ? "" : ",", what, unit, ours.median, anchor, ours.median / anchor,
+           ours.spread);
     first_row = false;
 }
 
@@ -286,21 +282,144 @@ static Summary scaled(Summary s, double by)
     return s;
 }
 
+/* Rows whose anchor is PyTorch's; none of them without it. */
 static void bench_speed(void)
 {
-    double torch[N_TORCH] = {0.0};
+    double torch[N_TORCH] = {0.0}, one, many;
 
-    (void)torch_times(torch);
-    print_row("train-step", "ms CPU", scaled(time_training_step(0), 1e3),
+    if (!torch_times(torch)) {
+        return;
+    }
+    one = 1e6 * torch[TORCH_INFER_1];
+    many = 1e6 * torch[TORCH_INFER_MANY] / 1024.0;
+    print_row("train-step", "ms CPU", scaled(time_training_step(false), 1e3),
               1e3 * torch[TORCH_TRAIN_LAST]);
-    print_row("train-step-all-outputs", "ms CPU", scaled(time_training_step(1), 1e3),
+    print_row("train-step-all-outputs", "ms CPU", scaled(time_training_step(true), 1e3),
               1e3 * torch[TORCH_TRAIN]);
-    print_row("infer-batch-1", "us CPU", scaled(time_network(1), 1e6), 1e6 * torch[TORCH_INFER_1]);
-    print_row("infer-batch-1024", "us CPU a series", scaled(time_network(1024), 1e6),
-              1e6 * torch[TORCH_INFER_MANY] / 1024.0);
-    print_row("whole-step-batch-1", "us CPU", scaled(time_inference(HIDDEN), 1e6), 0.0);
-    print_row("whole-step-batch-1024", "us CPU a VM", scaled(time_many(HIDDEN, 1024), 1e6), 0.0);
-    print_row("whole-step-batch-1-hidden-32", "us CPU", scaled(time_inference(32), 1e6), 0.0);
+    print_row("infer-batch-1", "us CPU", scaled(time_network(1), 1e6), one);
+    print_row("infer-batch-1024", "us CPU a series", scaled(time_network(1024), 1e6), many);
+    print_row("whole-step-batch-1", "us CPU", scaled(time_inference(HIDDEN), 1e6), one);
+    print_row("whole-step-batch-1024", "us CPU a VM", scaled(time_many(HIDDEN, 1024), 1e6), many);
+}
+
+/* --- gradients --- */
+
+#define G_STEPS  20
+#define G_BATCH  8
+#define G_HIDDEN 16
+
+/* The same network and loss in PyTorch in double precision; reads what write_case() wrote. */
+static const char gradient_script[] =
+    "import sys, torch\n"
+    "path, n_in, n_skip, hidden, groups, steps, batch = sys.argv[1], *map(int, sys.argv[2:])\n"
+    "v = torch.frombuffer(bytearray(open(path, 'rb').read()), dtype=torch.float32).double()\n"
+    "def take(*shape):\n"
+    "    global v\n"
+    "    n = 1\n"
+    "    for k in shape: n *= k\n"
+    "    part, v = v[:n].view(*shape).clone(), v[n:]\n"
+    "    return part\n"
+    "q = groups * 5\n"
+    "shapes = [(4 * hidden, n_in), (4 * hidden, hidden), (4 * hidden,), (q, hidden), (q, n_skip),\n"
+    "          (q,)]\n"
+    "p = [take(*s).requires_grad_() for s in shapes]\n"
+    "x, y = take(steps, batch, n_in), take(steps, batch, groups)\n"
+    "ours = torch.cat([take(*s).flatten() for s in shapes])\n"
+    "lstm = torch.nn.LSTM(n_in, hidden).double()\n"
+    "cell = [lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0]\n"
+    "with torch.no_grad():\n"
+    "    lstm.bias_hh_l0.zero_()\n"
+    "    for to, k in zip(cell, p): to.copy_(k)\n"
+    "p[:3] = cell\n"
+    "h = lstm(x)[0]\n"
+    "z = (h @ p[3].T + x[..., :n_skip] @ p[4].T + p[5]).view(steps, batch, groups, 5)\n"
+    "f = torch.cat([z[..., :1], torch.nn.functional.softplus(z[..., 1:])], -1).cumsum(-1)\n"
+    "tau = torch.tensor([.05, .5, .75, .9, .95], dtype=torch.double)\n"
+    "e = y[..., None] - f\n"
+    "torch.maximum(tau * e, (tau - 1) * e).sum().backward()\n"
+    "want = torch.cat([k.grad.flatten() for k in p])\n"
+    "print(((ours - want).abs().max() / want.abs().max()).item())\n";
+
+static void put_reals(GByteArray *out, const ForeReal *v, size_t n)
+{
+    g_byte_array_append(out, (const guint8 *)v, (guint)(n * sizeof(ForeReal)));
+}
+
+/* Parameters, inputs, targets and our gradient, as PyTorch is to read them. */
+static GByteArray *gradient_case(const ForeLstmShape *shape)
+{
+    size_t n = fore_lstm_layout(shape).n, rows = (size_t)G_STEPS * G_BATCH;
+    size_t n_groups = rows * FORE_N_GROUP;
+    g_autoptr(ForeLstmTape) tape = fore_lstm_tape_new(shape, G_STEPS, G_BATCH);
+    g_autofree ForeReal *params = g_new0(ForeReal, n), *grad = g_new0(ForeReal, n);
+    g_autofree ForeReal *dy = g_new0(ForeReal, rows * shape->n_out);
+    g_autofree ForeReal *target = g_new0(ForeReal, n_groups), *weight = g_new0(ForeReal, n_groups);
+    GByteArray *out = g_byte_array_new();
+    ForeRandom rng = {.state = 11};
+
+    for (size_t i = 0; i < n; i++) {
+        params[i] = (ForeReal)(0.3 * fore_random_normal(&rng));
+    }
+    for (size_t i = 0; i < rows * shape->n_in; i++) {
+        tape->x[i] = (ForeReal)fore_random_normal(&rng);
+    }
+    for (size_t i = 0; i < n_groups; i++) {
+        target[i] = (ForeReal)(3.0 * fore_random_unit(&rng));
+        weight[i] = 1;
+    }
+    fore_lstm_forward(tape, params, G_STEPS);
+    (void)fore_quantile_loss(tape->y, target, weight, n_groups, 1.0, dy);
+    fore_lstm_backward(tape, params, G_STEPS, dy, grad);
+    put_reals(out, params, n);
+    put_reals(out, tape->x, rows * shape->n_in);
+    put_reals(out, target, n_groups);
+    put_reals(out, grad, n);
+    return out;
+}
+
+/*
+ * Largest difference of a gradient from PyTorch's in double precision, over the largest gradient.
+ * Sums of 20 * 8 * 120 terms in single precision: a few 1e-6 are its rounding; a wrong term shows
+ * as 1e-2.  Above 1e-4 the bench fails.
+ */
+static void bench_gradient(void)
+{
+    const ForeLstmShape shape = fore_model_shape(G_HIDDEN);
+    g_autoptr(GByteArray) bytes = gradient_case(&shape);
+    g_autofree char *dir = g_dir_make_tmp("bench-forecast-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "case", NULL), *out = NULL, *err = NULL;
+    g_autofree char *in = g_strdup_printf("%u", shape.n_in);
+    g_autofree char *skip = g_strdup_printf("%u", shape.n_skip);
+    g_autofree char *groups = g_strdup_printf("%u", FORE_N_GROUP);
+    const char *argv[] = {"/usr/bin/python3",
+                          "-c",
+                          gradient_script,
+                          path,
+                          in,
+                          skip,
+                          G_STRINGIFY(G_HIDDEN),
+                          groups,
+                          G_STRINGIFY(G_STEPS),
+                          G_STRINGIFY(G_BATCH),
+                          NULL};
+    Summary error = {0};
+    int status = 1;
+
+    g_assert_true(g_file_set_contents(path, (const char *)bytes->data, bytes->len, NULL));
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, &err, &status,
+                      NULL) ||
+        status != 0) {
+        fprintf(stderr, "bench-forecast: gradients are not compared with PyTorch: %s\n", err);
+    } else {
+        error.median = g_ascii_strtod(out, NULL);
+        print_row("gradient-vs-pytorch", "largest error, share of the largest", error, 1e-4);
+        if (!(error.median < 1e-4)) {
+            fprintf(stderr, "bench-forecast: a gradient is off by %g\n", error.median);
+            exit(1);
+        }
+    }
+    (void)remove(path);
+    (void)remove(dir);
 }
 
 /* --- accuracy --- */
@@ -432,7 +551,8 @@ static void bench_accuracy(void)
     for (unsigned i = 0; i < SEEDS; i++) {
         run_trial(i + 1, &trials[i]);
     }
-    print_row("train-200-samples", "s CPU", over_trials(trials, seconds, 0), 0.0);
+    print_row("train-200-samples", "s CPU, beside the s that they took to record",
+              over_trials(trials, seconds, 0), RECORD_S);
     for (unsigned r = 0; r < FORE_RES_N; r++) {
         for (unsigned i = LAST_VALUE; i < N_RIVALS; i++) {
             g_autofree char *what =
@@ -444,18 +564,22 @@ static void bench_accuracy(void)
         {
             g_autofree char *what = g_strdup_printf("coverage-p95-%s", fore_resource_names[r]);
 
-            print_row(what, "share, wanted 0.95", over_trials(trials, coverage, r), 0.0);
+            print_row(what, "share, beside the share wanted", over_trials(trials, coverage, r),
+                      0.95);
         }
     }
-    print_row("bursts-announced-2s-ahead", "share", over_trials(trials, led, 0), 0.0);
-    print_row("median-lead", "s", over_trials(trials, lead, 0), 0.0);
-    print_row("false-alarms", "share of idle s", over_trials(trials, false_alarms, 0), 0.0);
+    print_row("bursts-announced-2s-ahead", "share, beside all", over_trials(trials, led, 0), 1.0);
+    print_row("median-lead", "s, beside the 2 s that a resize needs", over_trials(trials, lead, 0),
+              2.0);
+    print_row("false-alarms", "share of idle s, beside all", over_trials(trials, false_alarms, 0),
+              1.0);
 }
 
 int main(void)
 {
     printf("{\"name\": \"forecast\", \"rows\": [");
     bench_speed();
+    bench_gradient();
     bench_accuracy();
     printf("\n]}\n");
     return 0;
