@@ -41,6 +41,7 @@ static const char description[] =
     "  anomaly list [VM] [--since TIME | --last-night]   what was recorded; --min-score, --until\n"
     "  explain NAME                     the terms of the newest decision\n"
     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
+    "  train --resume                   go on with a training that was cut short\n"
     "  train --data DIR --out FILE      learn from recorded traces; no daemon needed\n"
     "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"
     "  plot VM|FILE [-o SVG] [--ahead N] [--last S]   picture: actual, median, P5-P95, anomalies\n"
