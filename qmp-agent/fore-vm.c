@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How it works.  Once a second fore_vm_observe() makes one sample out of three views: the SEA's newest
- * report, the difference of two copies of the profile page, and QEMU's own count of what is
+ * How it works.  Once a second fore_vm_observe() makes one sample out of three views: the SEA's
+ * newest report, the difference of two copies of the profile page, and QEMU's own count of what is
  * plugged. The guest's report is used only within what the page allows: a guest that claims more
  * busy vCPUs than its vCPU threads were out of idle, five samples in a row, is distrusted, and the
  * host's view counts. The sample goes to the store and the forecaster; usage and forecast go to the
@@ -170,6 +170,7 @@ static void on_sea_up(ForeLink *link, gpointer data)
     vm->report.have = false;
     vm->guest.have = false;
     source_event(vm, "sea", true, "");
+    fore_reattest_want(vm, FORE_REATTEST_SESSION);
     fore_link_execute(link, "sea-capacity", NULL, 2000, on_capacity_reply, vm);
 }
 
@@ -193,6 +194,8 @@ static void on_sea_event(ForeLink *link, const char *event, const json_t *ev_dat
         take_report(vm, ev_data);
     } else if (strcmp(event, "CAPACITY") == 0) {
         take_capacity(vm, ev_data);
+    } else if (strcmp(event, "EVIDENCE_CHANGED") == 0) {
+        fore_reattest_want(vm, FORE_REATTEST_EVIDENCE);
     }
 }
 
@@ -258,6 +261,9 @@ static void on_qmp_event(ForeQmp *qmp, const char *name, const json_t *ev_data, 
     if (strcmp(name, "STOP") == 0 || strcmp(name, "RESUME") == 0) {
         event.ok = strcmp(name, "STOP") == 0;
         fore_vm_feed(vm, &event);
+    } else if (strcmp(name, "RESET") == 0) {
+        /* Its agent cannot hang up any more; with the new session it is judged anew. */
+        fore_link_reset(vm->sea, "the guest was reset");
     }
 }
 
@@ -431,6 +437,7 @@ void fore_vm_observe(ForeVm *vm, uint64_t now_ns)
         fore_stats_poll(&vm->stats, fore_qmp_link(vm->qmp), now_ns);
     }
     make_sample(vm, now_ns, &vm->sample);
+    fore_reattest_step(vm, now_ns);
     if (vm->sample.valid != 0) {
         fore_store_append(fore_agent_store(vm->agent), vm->name, &vm->sample);
     }

@@ -89,6 +89,7 @@ static void test_refused(void)
     g_autoptr(GBytes) whole = train(3, 1, NULL, &keeper, NULL);
     g_autoptr(GByteArray) file = g_bytes_unref_to_array(keeper.kept);
 
+    g_assert_nonnull(whole);
     {
         g_autoptr(GBytes) same = g_bytes_new(file->data, file->len);
 

@@ -176,7 +176,7 @@ static void test_guard(void)
     ForeReal x[FORE_FEATURE_N_IN];
     double scale[FORE_RES_N];
     ForeSample sample = s->samples[60];
-    uint32_t coupled = fore_features_group(FORE_GROUP_CAPACITY);
+    uint64_t coupled = fore_features_group(FORE_GROUP_CAPACITY);
 
     fit_one(s, &norm);
     fore_feature_state_init(&state);
@@ -186,7 +186,7 @@ static void test_guard(void)
     sample.value[FORE_FIELD_MEM_TOTAL] *= 2.0;
     fore_features_step(&norm, &state, &sample, x, scale);
     for (unsigned f = 0; f < FORE_FEATURE_N; f++) {
-        if ((coupled >> f & 1u) != 0) {
+        if ((coupled >> f & 1) != 0) {
             g_assert_cmpfloat((double)mask_of(x, (ForeFeature)f), ==, 0.0);
         }
     }
