@@ -23,7 +23,6 @@ SUPPRESS = (
     "arrayIndexThenCheck",  # NULL-terminated arrays are one longer than their bound
     "memleak:vtpm/attester/fore-attester.c",  # g_thread_pool_push() takes the job over
     "uninitvar:forecast/fore-features.c",  # written in an inner loop over the same index
-    "legacyUninitvar:vtpm/tpm/fore-tpm-key.c",  # does not see a designated initialiser
 )
 
 

@@ -20,6 +20,7 @@
 #include "tests/lib/fore-test-key.h"
 #include "tests/lib/fore-test-swtpm.h"
 #include "vtpm/attest/fore-ak.h"
+#include "vtpm/attest/fore-jws.h"
 #include "vtpm/attest/fore-nvcert.h"
 #include "vtpm/attest/fore-quote.h"
 #include "vtpm/tpm/fore-tpm.h"
@@ -276,6 +277,57 @@ static void test_failure_mode(void)
     fore_test_remove_tree(dir);
 }
 
+static char *b64url(const void *data, gsize n)
+{
+    char *text = g_base64_encode(data, n);
+
+    g_strdelimit(text, "=", '\0');
+    g_strdelimit(text, "+", '-');
+    return g_strdelimit(text, "/", '_');
+}
+
+static ForeJwsReason judge_header(const char *header, EVP_PKEY *signer, EVP_PKEY *pinned)
+{
+    g_autofree char *one = b64url(header, strlen(header)), *two = b64url("{}", 2), *three = NULL;
+    g_autofree char *text = g_strdup_printf("%s.%s", one, two), *token = NULL;
+    g_autoptr(json_t) claims = NULL;
+    uint8_t raw[FORE_JWS_RAW];
+
+    g_assert_true(fore_jws_sign_evp(text, strlen(text), raw, signer, NULL));
+    three = b64url(raw, sizeof(raw));
+    token = g_strdup_printf("%s.%s", text, three);
+    return fore_jws_verify(token, 65536, "JWT", pinned, &claims);
+}
+
+/* 100: a token that brings its key or its chain along.  Nothing in a header is an anchor: what is
+ * signed by the pinned key holds whatever stands beside, and what is signed by the key in the
+ * header does not. */
+static void test_key_in_header(void)
+{
+    static const char *const headers[] = {
+        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"jwk\":{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\","
+        "\"y\":\"AA\"}}",
+        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"x5c\":[\"MIIB\"]}",
+        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"x5u\":\"http://127.0.0.1/\",\"jku\":\"file:///\"}",
+        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"../../../../dev/zero\"}",
+        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"crit\":[\"x5c\"],\"x5c\":[]}",
+        "{\"alg\":\"RS256\",\"typ\":\"JWT\",\"x5c\":[]}",
+    };
+    g_auto(ForeTestKey) pinned = {0};
+    g_auto(ForeTestKey) stranger = {0};
+
+    fore_test_key_init(&pinned, "P-256", FORE_ALG_ECDSA, FORE_ALG_SHA256);
+    fore_test_key_init(&stranger, "P-256", FORE_ALG_ECDSA, FORE_ALG_SHA256);
+    g_assert_cmpint(judge_header("{\"alg\":\"ES256\",\"typ\":\"JWT\"}", pinned.pkey, pinned.pkey),
+                    ==, FORE_JWS_OK);
+    for (unsigned i = 0; i < G_N_ELEMENTS(headers); i++) {
+        ForeJwsReason reason = judge_header(headers[i], stranger.pkey, pinned.pkey);
+
+        g_test_message("%s: %s", headers[i], fore_jws_reason_name(reason));
+        g_assert_cmpint(reason, ==, i < 4 ? FORE_JWS_SIGNATURE : FORE_JWS_ALGORITHM);
+    }
+}
+
 /* 104: what is refused is not also written out, however often; tpm2-tss would write lines of each
  */
 static void test_quiet(void)
@@ -343,6 +395,7 @@ int main(int argc, char **argv)
     ATTACK("28-answer-in-a-weaker-form", test_downgrade);
     ATTACK("38-certified-name-in-part-or-elsewhere", test_certified_name);
     ATTACK("92-failure-mode-is-named-at-once", test_failure_mode);
+    ATTACK("100-key-in-a-header-is-no-anchor", test_key_in_header);
     ATTACK("104-garbage-fills-no-log", test_quiet);
     ATTACK("107-clock-jump-prolongs-nothing", test_clock_jump);
     return g_test_run();

@@ -20,7 +20,8 @@ static X509 *root, *ca;
 
 /* What a certificate says.  Extensions are "value" as in openssl.cnf; NULL: absent. */
 typedef struct {
-    const char *subject, *constraints, *usage, *extended, *alt, *aki, *extra;
+    const char *subject, *constraints, *usage, *extended, *alt, *aki, *extra, *ski, *aia, *crl,
+        *pol;
     long version, serial;
     int64_t from_s, to_s;
     const EVP_MD *md;
@@ -34,6 +35,8 @@ static Cert good_cert(void)
         .constraints = "critical,CA:FALSE",
         .usage = "critical,keyEncipherment",
         .extended = "2.23.133.8.1",
+        .alt = "DNS:tpm.example",
+        .aki = "issuer:always",
         .version = 2,
         .serial = 77,
         .from_s = NOW - DAY,
@@ -79,6 +82,10 @@ static X509 *make(const Cert *c, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_k
     add_extension(cert, &ctx, NID_subject_alt_name, c->alt);
     add_extension(cert, &ctx, NID_authority_key_identifier, c->aki);
     add_extension(cert, &ctx, NID_netscape_comment, c->extra);
+    add_extension(cert, &ctx, NID_subject_key_identifier, c->ski);
+    add_extension(cert, &ctx, NID_info_access, c->aia);
+    add_extension(cert, &ctx, NID_crl_distribution_points, c->crl);
+    add_extension(cert, &ctx, NID_certificate_policies, c->pol);
     g_assert_cmpint(X509_sign(cert, issuer_key, c->md), >, 0);
     return cert;
 }
@@ -188,6 +195,38 @@ static void test_other_key(void)
     X509_free(cert);
 }
 
+/* 39: the right key, certified, in a template that is not the TCG's */
+static void test_template(void)
+{
+    static const uint32_t flips[] = {0,
+                                     FORE_OBJECT_USER_WITH_AUTH,
+                                     FORE_OBJECT_FIXED_TPM,
+                                     FORE_OBJECT_FIXED_PARENT,
+                                     FORE_OBJECT_SENSITIVE_DATA_ORIGIN,
+                                     FORE_OBJECT_ADMIN_WITH_POLICY,
+                                     FORE_OBJECT_RESTRICTED,
+                                     FORE_OBJECT_DECRYPT,
+                                     FORE_OBJECT_SIGN,
+                                     FORE_OBJECT_ENCRYPTED_DUPLICATION,
+                                     1u << 31};
+    Cert c = good_cert();
+    g_autoptr(ForeAnchors) anchors = anchors_of(root, ca, NULL);
+    X509 *cert = make(&c, ek_rsa.pkey, ca, ca_key.pkey);
+    g_autoptr(GBytes) der = der_of(cert), public = fore_test_key_ek_public(&ek_rsa);
+    ForeEkcertPolicy policy = {.anchors = anchors, .now_s = NOW, .allow_missing_crl = true};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(flips); i++) {
+        uint32_t attributes = FORE_TEST_EK_ATTRIBUTES ^ flips[i];
+        uint8_t bytes[4] = {(uint8_t)(attributes >> 24), (uint8_t)(attributes >> 16),
+                            (uint8_t)(attributes >> 8), (uint8_t)attributes};
+        g_autoptr(GBytes) other = fore_test_replace(public, 6, bytes, 4);
+
+        assert_reason(fore_ekcert_verify(der, other, &policy),
+                      i < 2 ? FORE_EKCERT_OK : FORE_EKCERT_EK);
+    }
+    X509_free(cert);
+}
+
 /* 40 */
 static void test_dates(void)
 {
@@ -279,6 +318,11 @@ static void test_path_length(void)
     der = der_of(cert);
     anchors = anchors_of(root, ca, NULL);
     assert_reason(judge(der, &ek_rsa, anchors, NOW), FORE_EKCERT_UNKNOWN_CA);
+
+    /* Who pins the CA below has made it an anchor: what is above it is not asked any more. */
+    fore_anchors_free(anchors);
+    anchors = anchors_of(ca, sub_ca, NULL);
+    assert_reason(judge(der, &ek_rsa, anchors, NOW), FORE_EKCERT_OK);
     X509_free(sub_ca);
     X509_free(cert);
 }
@@ -291,7 +335,7 @@ static void test_profile(void)
     struct {
         Cert cert;
         ForeEkcertReason want;
-    } cases[24];
+    } cases[44];
 
 #define CASE(change, reason)                                                                       \
     c = good_cert();                                                                               \
@@ -309,6 +353,18 @@ static void test_profile(void)
     CASE((c.subject = NULL, c.alt = "DNS:tpm.example"), FORE_EKCERT_PROFILE);
     CASE(c.aki = "critical,issuer:always", FORE_EKCERT_PROFILE);
     CASE(c.aki = "issuer:always", FORE_EKCERT_OK);
+    CASE(c.aki = NULL, FORE_EKCERT_PROFILE);
+    CASE(c.alt = NULL, FORE_EKCERT_PROFILE);
+    CASE((c.alt = NULL, c.aki = NULL, c.constraints = NULL), FORE_EKCERT_PROFILE);
+    CASE(c.ski = "critical,DER:04:02:01:02", FORE_EKCERT_PROFILE);
+    CASE(c.ski = "DER:04:02:01:02", FORE_EKCERT_OK);
+    CASE(c.aia = "critical,caIssuers;URI:http://ca.example/ek", FORE_EKCERT_PROFILE);
+    CASE(c.aia = "caIssuers;URI:http://ca.example/ek", FORE_EKCERT_OK);
+    CASE(c.crl = "critical,URI:http://ca.example/crl", FORE_EKCERT_PROFILE);
+    CASE(c.crl = "URI:http://ca.example/crl", FORE_EKCERT_OK);
+    CASE(c.pol = "DER:30:00", FORE_EKCERT_PROFILE);
+    CASE(c.pol = "DER:30:05:30:03:06:01:2A", FORE_EKCERT_OK);
+    CASE(c.extended = "critical,2.23.133.8.1", FORE_EKCERT_PROFILE);
     CASE(c.extra = "critical,what", FORE_EKCERT_PROFILE);
     CASE(c.extra = "what", FORE_EKCERT_OK);
     CASE(c.extended = NULL, FORE_EKCERT_USAGE);
@@ -598,6 +654,7 @@ int main(int argc, char **argv)
     ATTACK("44-ca-certificate-offered-as-an-eks", test_ca_as_ek);
     ADD("good-ones-are-accepted", test_good);
     ATTACK("39-certificate-of-another-key", test_other_key);
+    ATTACK("39-key-in-another-template", test_template);
     ATTACK("40-expired-and-not-yet-valid", test_dates);
     ATTACK("40-unknown-self-signed-and-unfit-issuers", test_chain);
     ATTACK("40-path-length", test_path_length);

@@ -319,16 +319,17 @@ int main(int argc, char **argv)
         g_test_add_func("/host/swtpm/needs-swtpm", skip_all);
         return g_test_run();
     }
-#define ADD(path, fn) g_test_add("/host/swtpm/" path, Box, NULL, box_init, fn, box_done)
+#define ADD(path, fn)    g_test_add("/host/swtpm/" path, Box, NULL, box_init, fn, box_done)
+#define ATTACK(path, fn) g_test_add("/attest/attack/" path, Box, NULL, box_init, fn, box_done)
     ADD("made-once-and-kept", test_life);
     ADD("killed-is-seen-and-stopped-is-ended", test_killed_and_stopped);
-    ADD("unsafe-configuration-is-refused", test_config);
-    ADD("wrong-key-is-refused", test_wrong_key);
-    ADD("damaged-state-is-refused", test_damaged_state);
-    ADD("nothing-is-readable-at-rest", test_secret_at_rest);
-    ADD("one-state-one-instance", test_second_instance);
+    ATTACK("91-unsafe-configuration-is-refused", test_config);
+    ATTACK("90-state-under-another-key", test_wrong_key);
+    ATTACK("90-damaged-state-starts-nothing", test_damaged_state);
+    ATTACK("91-nothing-is-readable-at-rest", test_secret_at_rest);
+    ATTACK("87-one-state-one-instance", test_second_instance);
     ADD("serves-qemu", test_for_qemu);
     ADD("missing-program-is-named", test_missing_program);
-    ADD("key-file-is-private", test_key_file);
+    ATTACK("91-key-file-is-private", test_key_file);
     return g_test_run();
 }

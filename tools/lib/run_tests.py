@@ -170,6 +170,13 @@ def sanitizers(totals, full):
                 must_build(totals, f"asan:{exe.name}: a million mutations", code)
 
 
+def many_quotes(totals):
+    """A leaked handle shows after three quotes, a leaked session after 64, other things much later."""
+    code = run(str(BUILD / "tests" / "unit" / "test-tpm"), "-m", "slow", "-p", "/attest/attack",
+               log=BUILD / "many-quotes.log")
+    must_build(totals, "100,000 quotes without a leaked session or handle", code)
+
+
 def clang(totals):
     code = build_all(BUILD / "clang", env={"CC": "clang"})
     must_build(totals, "clang: build with -Werror", code)
@@ -206,6 +213,8 @@ def main():
                 totals, "guest image", run("tools/guest-image", log=BUILD / "guest-image.log")))
         for suite in plain if ok else []:
             step(totals, suite, run_suites, totals, BUILD, [suite], f"test-{suite}")
+    if args.full and "unit" in plain:
+        step(totals, "many quotes", many_quotes, totals)
     if "asan" in wanted:
         step(totals, "asan (unit, agent)", sanitizers, totals, args.full)
     if "clang" in wanted:

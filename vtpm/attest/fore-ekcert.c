@@ -47,6 +47,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(X509, X509_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X509_CRL, X509_CRL_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(X509_STORE_CTX, X509_STORE_CTX_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BIO, BIO_free_all)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CERTIFICATEPOLICIES, CERTIFICATEPOLICIES_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(BASIC_CONSTRAINTS, BASIC_CONSTRAINTS_free)
 
@@ -168,10 +169,25 @@ static bool serial_fits(const X509 *cert)
            ASN1_STRING_length(serial) <= 20;
 }
 
+/* RFC 5280 4.2.1.4: absent, or at least one policy. */
+static bool policies_fit(const X509 *cert)
+{
+    g_autoptr(CERTIFICATEPOLICIES) policies =
+        X509_get_ext_d2i(cert, NID_certificate_policies, NULL, NULL);
+
+    return criticality(cert, NID_certificate_policies) < 0 ||
+           (policies != NULL && sk_POLICYINFO_num(policies) > 0);
+}
+
 static ForeEkcertReason judge_profile(X509 *cert)
 {
+    /* EK Credential Profile 3.2, RFC 5280 4.2.1.1, 4.2.1.2, 4.2.1.13, 4.2.2.1; also: not twice */
+    static const int never_critical[] = {NID_authority_key_identifier, NID_subject_key_identifier,
+                                         NID_info_access, NID_crl_distribution_points,
+                                         NID_ext_key_usage};
     uint32_t flags = X509_get_extension_flags(cert);
     bool no_subject = X509_NAME_entry_count(X509_get_subject_name(cert)) == 0;
+    int alt_name = criticality(cert, NID_subject_alt_name);
 
     if (flags & EXFLAG_CA) {
         return FORE_EKCERT_IS_CA;
@@ -180,16 +196,18 @@ static ForeEkcertReason judge_profile(X509 *cert)
         X509_NAME_entry_count(X509_get_issuer_name(cert)) == 0) {
         return FORE_EKCERT_PROFILE;
     }
-    /* EK Credential Profile 3.2: basic constraints critical; RFC 5280 4.2.1.6: an empty subject
-     * needs a critical alternative name; 4.2.1.1: AKI is never critical. */
-    if (criticality(cert, NID_basic_constraints) != 1 ||
-        criticality(cert, NID_authority_key_identifier) > 0 ||
-        criticality(cert, NID_subject_key_identifier) > 0 ||
-        criticality(cert, NID_subject_alt_name) == 2 ||
-        (no_subject && criticality(cert, NID_subject_alt_name) != 1)) {
+    /* EK Credential Profile 3.2: basic constraints critical, the TPM named in an alternative name,
+     * the issuer's key named; RFC 5280 4.2.1.6: an empty subject needs a critical one. */
+    if (criticality(cert, NID_basic_constraints) != 1 || alt_name < 0 || alt_name > 1 ||
+        (no_subject && alt_name != 1) || criticality(cert, NID_authority_key_identifier) < 0) {
         return FORE_EKCERT_PROFILE;
     }
-    return FORE_EKCERT_OK;
+    for (unsigned i = 0; i < G_N_ELEMENTS(never_critical); i++) {
+        if (criticality(cert, never_critical[i]) > 0) {
+            return FORE_EKCERT_PROFILE;
+        }
+    }
+    return policies_fit(cert) ? FORE_EKCERT_OK : FORE_EKCERT_PROFILE;
 }
 
 static bool has_ek_usage(const X509 *cert)
