@@ -113,6 +113,12 @@ static const char *judge(const ForeGate *gate, const ForePolicy *policy, const F
     return NULL;
 }
 
+static uint64_t good_until(const ForeGate *gate, const ForePolicy *policy,
+                           const ForeGrantRef *verdict)
+{
+    return MIN(gate->expires_ns, verdict->verdict_ns + policy->max_verdict_age_ns + 1);
+}
+
 bool fore_gate_answer(ForeGate *gate, const ForePolicy *policy, const ForePlan *plan,
                       const ForeGrantRef *verdict, uint64_t now_ns)
 {
@@ -136,10 +142,29 @@ bool fore_gate_answer(ForeGate *gate, const ForePolicy *policy, const ForePlan *
     }
     enter(gate, FORE_GATE_EV_AFFIRM);
     gate->denials = 0;
-    gate->until_ns = MIN(verdict->expires_ns, verdict->verdict_ns + policy->max_verdict_age_ns + 1);
+    gate->expires_ns = verdict->expires_ns;
+    gate->until_ns = good_until(gate, policy, verdict);
     gate->vcpus = verdict->vcpus;
     gate->mem_bytes = verdict->mem_bytes;
     return true;
+}
+
+bool fore_gate_proof(ForeGate *gate, const ForePolicy *policy, const ForeGrantRef *verdict,
+                     uint64_t now_ns)
+{
+    fore_gate_tick(gate, now_ns);
+    if (gate->state != FORE_GATE_OPEN) {
+        return false;
+    }
+    if (!verdict->affirmed) {
+        refuse(gate, policy, FORE_GATE_EV_DENY,
+               verdict->reason[0] ? verdict->reason : "control:no-reason-given", now_ns);
+        return true;
+    }
+    if (verdict->verdict_ns <= now_ns) {
+        gate->until_ns = MAX(gate->until_ns, good_until(gate, policy, verdict));
+    }
+    return false;
 }
 
 void fore_gate_late(ForeGate *gate, const ForePolicy *policy, uint64_t now_ns)

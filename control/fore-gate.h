@@ -39,11 +39,12 @@ ForeGateState fore_gate_next(ForeGateState state, ForeGateEvent event);
 
 typedef struct {
     ForeGateState state;
-    uint64_t until_ns;  /* OPEN: the proof is good until; HELD: nobody asks before */
-    uint64_t asked_ns;  /* ASKING: since */
-    uint64_t denied_ns; /* of the newest refusal */
-    unsigned denials;   /* in a row */
-    unsigned vcpus;     /* OPEN: totals that were granted */
+    uint64_t until_ns;   /* OPEN: the proof is good until; HELD: nobody asks before */
+    uint64_t asked_ns;   /* ASKING: since */
+    uint64_t expires_ns; /* OPEN: of the grant itself, whatever is proved later */
+    uint64_t denied_ns;  /* of the newest refusal */
+    unsigned denials;    /* in a row */
+    unsigned vcpus;      /* OPEN: totals that were granted */
     uint64_t mem_bytes;
     char reason[96]; /* of the newest refusal */
 } ForeGate;
@@ -69,6 +70,16 @@ bool fore_gate_ask(ForeGate *gate, const ForePolicy *policy, bool relief, uint64
  */
 bool fore_gate_answer(ForeGate *gate, const ForePolicy *policy, const ForePlan *plan,
                       const ForeGrantRef *verdict, uint64_t now_ns);
+/**
+ * fore_gate_proof: a verdict that no plan asked for (age, a reboot, changed evidence, the operator)
+ * @verdict: totals and plan are not looked at: a verdict alone grants nothing
+ * Affirmed, it lets what is granted last longer, never past the grant's own end.  Anything else
+ * voids what is granted, and holds.  A gate that is not open stays as it is: a question under way
+ * has an answer of its own.
+ * Returns: true when it voided something; gate->reason says why
+ */
+bool fore_gate_proof(ForeGate *gate, const ForePolicy *policy, const ForeGrantRef *verdict,
+                     uint64_t now_ns);
 /** fore_gate_late: the answer did not come */
 void fore_gate_late(ForeGate *gate, const ForePolicy *policy, uint64_t now_ns);
 /** fore_gate_reset: nothing that was proved holds any more; a hold stays */

@@ -53,6 +53,11 @@ const ForeCapacity *fore_loop_capacity(const ForeLoop *loop)
     return &loop->capacity;
 }
 
+bool fore_loop_is_granted(const ForeLoop *loop, uint64_t now_ns)
+{
+    return fore_gate_may_commit(&loop->gate, 0, 0, now_ns);
+}
+
 static void say(ForeLoop *loop, const char *text)
 {
     g_strlcpy(loop->explain.verdict, text, sizeof loop->explain.verdict);
@@ -480,6 +485,14 @@ static void on_policy(ForeLoop *loop, const ForeEvent *event, ForeActions *out)
     forget_slack(loop);
 }
 
+static void on_proof(ForeLoop *loop, const ForeEvent *event, ForeActions *out)
+{
+    if (fore_gate_proof(&loop->gate, &loop->policy, &event->verdict, loop->now_ns)) {
+        fore_plan_note(out, "denied: %.80s; the grant is void, what is online stays",
+                       loop->gate.reason);
+    }
+}
+
 static void on_freeze(ForeLoop *loop, const ForeEvent *event, ForeActions *out)
 {
     if (event->ok) {
@@ -526,6 +539,9 @@ void fore_loop_step(ForeLoop *loop, const ForeEvent *event, uint64_t now_ns,
         break;
     case FORE_EVENT_POLICY:
         on_policy(loop, event, ret_actions);
+        break;
+    case FORE_EVENT_PROOF:
+        on_proof(loop, event, ret_actions);
         break;
     case FORE_EVENT_FREEZE:
         on_freeze(loop, event, ret_actions);

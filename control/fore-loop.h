@@ -19,6 +19,7 @@ typedef enum {
     FORE_EVENT_RELEASED, /* the guest gave it back (or could not, or only in part) */
     FORE_EVENT_CAPACITY, /* truth re-read from QEMU and guest (start, reconnect, reset) */
     FORE_EVENT_POLICY,   /* the operator changed policy or mode */
+    FORE_EVENT_PROOF,    /* a verdict that no plan asked for: no voids what is granted */
     FORE_EVENT_FREEZE,   /* migration or stop: no resize until thawed */
     FORE_EVENT_N
 } ForeEventKind;
@@ -27,7 +28,7 @@ typedef struct {
     ForeEventKind kind;
     ForeUsage usage;       /* TICK, CAPACITY (capacity only) */
     ForeForecast forecast; /* TICK */
-    ForeGrantRef verdict;  /* VERDICT */
+    ForeGrantRef verdict;  /* VERDICT, PROOF */
     uint64_t entry_id;     /* PLUGGED, ONLINE, RELEASED: ledger entry */
     bool ok;               /* PLUGGED, ONLINE, RELEASED; FREEZE: true = frozen */
     ForeCapacity capacity; /* PLUGGED, ONLINE, RELEASED: what there is now */
@@ -103,5 +104,7 @@ void fore_loop_step(ForeLoop *loop, const ForeEvent *event, uint64_t now_ns,
                     ForeActions *ret_actions);
 
 void fore_loop_explain(const ForeLoop *loop, ForeExplain *ret);
+/** fore_loop_is_granted: a grant is open: growth within its totals would need no new proof */
+bool fore_loop_is_granted(const ForeLoop *loop, uint64_t now_ns);
 /** fore_loop_capacity: what the loop believes there is */
 const ForeCapacity *fore_loop_capacity(const ForeLoop *loop);

@@ -259,6 +259,22 @@ json_t *fore_sea_evidence_log(ForeSeaEvidence *evidence, ForeSeaLogKind kind, si
     return ret;
 }
 
+bool fore_sea_evidence_changes(ForeSeaEvidence *evidence, uint32_t *ret, GError **error)
+{
+    ForeTpm *tpm = need_tpm(evidence, error);
+    GError *err = NULL;
+
+    if (!tpm) {
+        return false;
+    }
+    if (!fore_tpm_pcr_updates(tpm, ret, &err)) {
+        judge_tpm(evidence, err);
+        g_propagate_error(error, err);
+        return false;
+    }
+    return true;
+}
+
 bool fore_sea_evidence_grant(ForeSeaEvidence *evidence, const ForeSeaGrantExpect *expect,
                              const char *jws, ForeGrant *ret, GError **error)
 {

@@ -40,6 +40,9 @@ json_t *fore_sea_evidence_attest(ForeSeaEvidence *evidence, GBytes *nonce, uint3
 json_t *fore_sea_evidence_log(ForeSeaEvidence *evidence, ForeSeaLogKind kind, size_t offset,
                               size_t length, GError **error);
 
+/** fore_sea_evidence_changes: fore_tpm_pcr_updates(); what IMA measures is in PCR 10, so it counts
+ */
+bool fore_sea_evidence_changes(ForeSeaEvidence *evidence, uint32_t *ret, GError **error);
 /** fore_sea_evidence_grant: fore_sea_grant_accept() on this TPM */
 bool fore_sea_evidence_grant(ForeSeaEvidence *evidence, const ForeSeaGrantExpect *expect,
                              const char *jws, ForeGrant *ret, GError **error);

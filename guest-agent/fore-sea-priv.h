@@ -23,9 +23,14 @@ struct ForeSea {
     unsigned looks; /* at the run queue since the newest report */
     uint64_t seq;   /* of the newest report */
     GSource *tick, *second;
+    unsigned seconds;     /* since it started */
+    uint32_t pcr_updates; /* as the newest look found it */
+    bool pcr_updates_known, looking;
 };
 
 /** fore_sea_command: answer one command of the host, now or when the worker is done */
 void fore_sea_command(ForeSea *sea, ForeCall *call);
 /** fore_sea_set_interval: begin a new interval of @ms, FORE_SEA_INTERVAL_MIN.._MAX */
 void fore_sea_set_interval(ForeSea *sea, unsigned ms);
+/** fore_sea_look_for_change: tells the host when PCRs changed since the look before */
+void fore_sea_look_for_change(ForeSea *sea);

@@ -12,6 +12,8 @@
 #include "common/fore-error.h"
 #include "guest-agent/fore-sea-priv.h"
 
+#define LOOK_EVERY_S 2 /* at the PCRs */
+
 static void drop_source(GSource **source)
 {
     if (*source) {
@@ -61,6 +63,9 @@ static gboolean on_second(gpointer data)
     ForeSea *sea = data;
 
     fore_sea_gate_check(sea->gate);
+    if (++sea->seconds % LOOK_EVERY_S == 0 && sea->tick) { /* a host is there */
+        fore_sea_look_for_change(sea);
+    }
     return G_SOURCE_CONTINUE;
 }
 
@@ -147,7 +152,11 @@ static bool start(ForeSea *sea, GError **error)
     sea->usage = fore_sea_usage_new(config->procfs_root);
     sea->port = fore_sea_port_new(sea->context, config->port, config->sysfs_root, sea->identity,
                                   config->host_pin, &port_ops, sea, error);
-    return sea->port != NULL;
+    if (!sea->port) {
+        return false;
+    }
+    fore_sea_look_for_change(sea);
+    return true;
 }
 
 ForeSea *fore_sea_new(GMainContext *context, const ForeSeaConfig *config, GError **error)

@@ -365,6 +365,7 @@ static void on_attested(ForeVm *vm, const ForeGrantRef *ref, const json_t *answe
         vm->grant = g_strdup(grant);
         vm->grant_plan = ref->plan_id;
         vm->grant_taken = false;
+        fore_reattest_granted(vm, ref);
         fore_agent_emit(vm->agent, vm, "GRANT",
                         json_pack("{s:I,s:I,s:I}", "plan", (json_int_t)ref->plan_id, "vcpus",
                                   (json_int_t)ref->vcpus, "memory-bytes",

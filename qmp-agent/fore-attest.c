@@ -119,7 +119,7 @@ static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, 
     }
     /* a warning is a yes with an exception that the signed policy allows */
     ref.affirmed = (g_strcmp0(verdict, "affirming") == 0 || g_strcmp0(verdict, "warning") == 0) &&
-                   grant != NULL;
+                   (grant != NULL || a->plan.vcpus == 0);
     if (ref.affirmed && fore_json_get_int(ret, "expires", 0, INT64_MAX / 2, &expires, NULL)) {
         int64_t left_s = expires - g_get_real_time() / G_USEC_PER_SEC;
         ref.vcpus = a->plan.vcpus;

@@ -12,6 +12,8 @@
 #include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-enrol.h"
 #include "qmp-agent/fore-plot-view.h"
+#include "qmp-agent/fore-reattest.h"
+#include "qmp-agent/fore-store-view.h"
 #include "qmp-agent/fore-view.h"
 
 #define MAX_CLIENTS 128
@@ -21,6 +23,7 @@ struct ForeControl {
     int fd;
     GSource *source;
     GPtrArray *clients; /* ForeWire */
+    ForeStoreView *store_view;
     char *path;         /* socket file to remove at the end, or NULL */
 };
 
@@ -129,10 +132,10 @@ static void on_attested(ForeVm *vm, const ForeGrantRef *ref, const json_t *answe
 {
     ForeCall *call = data;
 
+    if (vm != NULL) {
+        fore_reattest_judge(vm, ref, answer);
+    }
     if (vm != NULL && answer != NULL) {
-        json_decref(vm->verdict);
-        vm->verdict = json_deep_copy(answer);
-        vm->verdict_ns = ref->verdict_ns;
         fore_call_return(call, fore_view_attestation(vm));
     } else {
         g_autoptr(GError) why =
@@ -287,6 +290,7 @@ static const struct {
 static void on_command(ForeWire *wire, ForeCall *call, gpointer data)
 {
     g_autoptr(GError) error = NULL;
+    ForeControl *control = data;
 
     for (unsigned i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(commands[i].name, fore_call_command(call)) == 0) {
@@ -297,9 +301,13 @@ static void on_command(ForeWire *wire, ForeCall *call, gpointer data)
             return;
         }
     }
-    error =
-        g_error_new(FORE_ERROR, FORE_ERROR_NOT_FOUND, "no command '%s'", fore_call_command(call));
-    fore_call_fail(call, error);
+    if (!fore_store_view_call(control->store_view, call, &error)) {
+        error = g_error_new(FORE_ERROR, FORE_ERROR_NOT_FOUND, "no command '%s'",
+                            fore_call_command(call));
+    }
+    if (error != NULL) {
+        fore_call_fail(call, error);
+    }
 }
 
 static void on_closed(ForeWire *wire, const GError *why, gpointer data)
@@ -350,6 +358,8 @@ ForeControl *fore_control_new(ForeAgent *agent, GError **error)
     control = g_new0(ForeControl, 1);
     control->agent = agent;
     control->fd = fd;
+    control->store_view = fore_store_view_new(fore_agent_context(agent), fore_agent_store(agent),
+                                              fore_agent_config(agent), false);
     control->path = g_str_has_prefix(address, "unix:") ? g_strdup(address + 5) : NULL;
     control->clients = g_ptr_array_new_with_free_func((GDestroyNotify)fore_wire_free);
     control->source = g_unix_fd_source_new(fd, G_IO_IN);
@@ -368,6 +378,7 @@ void fore_control_free(ForeControl *control)
     g_source_destroy(control->source);
     g_source_unref(control->source);
     g_ptr_array_unref(control->clients);
+    fore_store_view_free(control->store_view);
     close(control->fd);
     if (control->path != NULL) {
         unlink(control->path);

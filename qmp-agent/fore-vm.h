@@ -12,6 +12,7 @@
 #include "profile/fore-watch.h"
 #include "qmp-agent/fore-agent.h"
 #include "qmp-agent/fore-qmp.h"
+#include "qmp-agent/fore-reattest.h"
 #include "qmp-agent/fore-stats.h"
 
 #define FORE_USAGE_MAX_AGE_NS (3 * FORE_NS_PER_S)
@@ -76,7 +77,8 @@ typedef struct ForeVm {
     GSList *enrols;      /* enrolments that wait for its SEA (fore-enrol.h) */
     json_t *verdict;     /* newest answer of the PAM, or NULL */
     uint64_t verdict_ns; /* when it came */
-    char *grant;         /* newest grant (JWS) and the plan it is for */
+    ForeReattest reattest;
+    char *grant; /* newest grant (JWS) and the plan it is for */
     uint64_t grant_plan;
     bool grant_taken;              /* the SEA said yes to it: without that nothing is plugged */
     struct ForeGrow *grow;         /* the growth or release under way, or NULL (fore-act.c) */

@@ -359,6 +359,34 @@ static void logs_in_chunks(void)
         FORE_ERROR_INVALID);
 }
 
+/* The TPM counts changes of its PCRs; the agent tells that the count moved, and only then. */
+static void change_is_told(void)
+{
+    g_autoptr(SeaTest) t = NULL;
+    g_autoptr(ForeClient) client = NULL;
+    g_autoptr(json_t) told = NULL;
+    uint8_t digest[32] = {1};
+    uint32_t before = 0, after = 0;
+    ForeTpm *direct;
+
+    if (skip_without_tpm()) {
+        return;
+    }
+    t = sea_test_new(tpm, NULL);
+    client = sea_test_connect(t);
+    json_decref(sea_test_call(client, "sea-info", NULL)); /* its first look came before this */
+    fore_test_swtpm_restart(tpm);                         /* a TPM has one client at a time */
+    direct = fore_tpm_open(fore_test_swtpm_tcti(tpm), NULL);
+    g_assert_nonnull(direct);
+    g_assert_true(fore_tpm_pcr_updates(direct, &before, NULL));
+    g_assert_true(fore_tpm_pcr_extend(direct, 14, digest, NULL));
+    g_assert_true(fore_tpm_pcr_updates(direct, &after, NULL));
+    g_assert_cmpuint(after, ==, before + 1);
+    fore_tpm_close(direct);
+    told = sea_test_event(client, "EVIDENCE_CHANGED");
+    g_assert_cmpint(sea_test_int(told, "pcr-updates"), ==, after);
+}
+
 int main(int argc, char **argv)
 {
     int result;
@@ -377,6 +405,7 @@ int main(int argc, char **argv)
     g_test_add_func("/guest-agent/sea/release-goes-down-from-the-top", release_goes_down);
     g_test_add_func("/guest-agent/sea/a-quote-binds-nonce-vm-and-channel", quote_binds_channel);
     g_test_add_func("/guest-agent/sea/a-log-comes-in-chunks", logs_in_chunks);
+    g_test_add_func("/guest-agent/sea/changed-pcrs-are-told", change_is_told);
     result = g_test_run();
     fore_test_swtpm_free(tpm);
     return result;

@@ -209,6 +209,56 @@ static void test_shrink(void)
     g_assert_true(fore_gate_may_commit(&gate, 1, MEM, 101 * S));
 }
 
+static void open_gate(ForeGate *gate, const ForePolicy *policy)
+{
+    ForeGrantRef yes = yes_at(100 * S); /* its grant ends at 160 s */
+
+    fore_gate_init(gate);
+    fore_gate_ask(gate, policy, false, 100 * S);
+    g_assert_true(fore_gate_answer(gate, policy, &plan, &yes, 100 * S));
+}
+
+static void test_proof_renews(void)
+{
+    ForePolicy policy = policy_of();
+    ForeGrantRef again = {.affirmed = true, .verdict_ns = 105 * S};
+    ForeGate gate;
+
+    open_gate(&gate, &policy);
+    g_assert_false(fore_gate_proof(&gate, &policy, &again, 105 * S));
+    g_assert_true(fore_gate_may_commit(&gate, 3, MEM, 115 * S));
+    g_assert_false(fore_gate_may_commit(&gate, 4, MEM, 115 * S)); /* a verdict grants nothing */
+    g_assert_false(fore_gate_may_commit(&gate, 3, MEM, 115 * S + 1));
+    for (uint64_t at = 110; at < 160; at += 5) {
+        again.verdict_ns = at * S;
+        g_assert_false(fore_gate_proof(&gate, &policy, &again, at * S));
+    }
+    g_assert_true(fore_gate_may_commit(&gate, 3, MEM, 160 * S - 1));
+    g_assert_false(fore_gate_may_commit(&gate, 3, MEM, 160 * S)); /* the grant's own end */
+    fore_gate_tick(&gate, 160 * S);
+    again.verdict_ns = 161 * S;
+    g_assert_false(fore_gate_proof(&gate, &policy, &again, 161 * S)); /* opens nothing */
+    g_assert_cmpint(gate.state, ==, FORE_GATE_CLOSED);
+}
+
+static void test_failed_proof_voids(void)
+{
+    ForePolicy policy = policy_of();
+    ForeGrantRef no = {.verdict_ns = 105 * S, .reason = "guest:pcr-value-mismatch"};
+    ForeGate gate;
+
+    open_gate(&gate, &policy);
+    g_assert_true(fore_gate_proof(&gate, &policy, &no, 105 * S));
+    g_assert_cmpint(gate.state, ==, FORE_GATE_HELD);
+    g_assert_cmpstr(gate.reason, ==, "guest:pcr-value-mismatch");
+    g_assert_false(fore_gate_may_commit(&gate, 1, 0, 105 * S));
+    g_assert_false(fore_gate_proof(&gate, &policy, &no, 106 * S)); /* nothing is left to void */
+    fore_gate_init(&gate);
+    fore_gate_ask(&gate, &policy, false, 100 * S); /* its own answer decides */
+    g_assert_false(fore_gate_proof(&gate, &policy, &no, 105 * S));
+    g_assert_cmpint(gate.state, ==, FORE_GATE_ASKING);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -223,5 +273,8 @@ int main(int argc, char **argv)
     g_test_add_func("/control/gate/relief-asks-again-without-doubling", test_relief);
     g_test_add_func("/control/gate/reset-voids-proofs-and-keeps-holds", test_reset);
     g_test_add_func("/control/gate/what-was-given-back-is-no-longer-granted", test_shrink);
+    g_test_add_func("/control/gate/fresh-verdict-renews-up-to-the-end-of-the-grant",
+                    test_proof_renews);
+    g_test_add_func("/control/gate/failed-verdict-voids-what-is-granted", test_failed_proof_voids);
     return g_test_run();
 }

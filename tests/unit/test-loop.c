@@ -412,6 +412,26 @@ static void test_grant_in_hand_too_old(Rig *rig)
     expect(rig, FORE_ACTION_ATTEST);
 }
 
+static void test_failed_proof(Rig *rig)
+{
+    ForePlan plan;
+
+    tick(rig, 2.5, 100);
+    plan = *expect(rig, FORE_ACTION_ATTEST);
+    verdict(rig, plan, true, "");
+    result(rig, FORE_EVENT_PLUGGED, plan.id, false, "qmp: GenericError");
+    g_assert_true(fore_loop_is_granted(rig->loop, rig->now));
+    rig->event.kind = FORE_EVENT_PROOF;
+    rig->event.verdict = (ForeGrantRef){.verdict_ns = rig->now, .reason = "guest:ima-unlisted"};
+    feed(rig);
+    expect_note(rig, "denied: guest:ima-unlisted; the grant is void");
+    g_assert_false(fore_loop_is_granted(rig->loop, rig->now));
+    ticks(rig, 4, 2.5, 100);
+    tick(rig, 2.5, 100); /* within what was granted: not any more */
+    expect_none(rig, FORE_ACTION_GROW);
+    expect_none(rig, FORE_ACTION_RELEASE); /* what is online stays */
+}
+
 /* The longest of the measured ask-to-online times and one step. */
 static void test_lead(Rig *rig)
 {
@@ -1113,6 +1133,7 @@ static const Case cases[] = {
     {"large-adjustment-attests-anew", test_reattest},
     {"growth-within-a-fresh-grant-needs-no-new-one", test_grant_in_hand},
     {"old-grant-needs-a-new-proof", test_grant_in_hand_too_old},
+    {"failed-verdict-voids-the-grant", test_failed_proof},
     {"lead-time-is-learned", test_lead},
     {"lost-events-are-made-up-by-truth", test_online_by_truth},
     {"growths-keep-their-distance", test_cooldown},

@@ -86,6 +86,23 @@ bool fore_tpm_pcr_read(ForeTpm *tpm, uint32_t pcr_mask, uint8_t ret[FORE_TPM_PCR
     return true;
 }
 
+bool fore_tpm_pcr_updates(ForeTpm *tpm, uint32_t *ret, GError **error)
+{
+    TPML_PCR_SELECTION none = {0}, *read = NULL;
+    TPML_DIGEST *values = NULL;
+    UINT32 updates = 0;
+    TSS2_RC rc = Esys_PCR_Read(tpm->esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &none, &updates,
+                               &read, &values);
+
+    if (!fore_tpm_ok(tpm, rc, "reading the PCR update counter", error)) {
+        return false;
+    }
+    Esys_Free(read);
+    Esys_Free(values);
+    *ret = updates;
+    return true;
+}
+
 bool fore_tpm_pcr_extend(ForeTpm *tpm, unsigned pcr, const uint8_t digest[32], GError **error)
 {
     TPML_DIGEST_VALUES values = {.count = 1};

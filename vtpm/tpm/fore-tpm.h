@@ -55,6 +55,9 @@ bool fore_tpm_quote(ForeTpm *tpm, GBytes *extra, uint32_t pcr_mask, GBytes **ret
 /** fore_tpm_pcr_read: SHA-256 values of the PCRs in @pcr_mask into @ret[pcr] */
 bool fore_tpm_pcr_read(ForeTpm *tpm, uint32_t pcr_mask, uint8_t ret[FORE_TPM_PCRS][32],
                        GError **error);
+/** fore_tpm_pcr_updates: how often PCRs changed since the TPM started (pcrUpdateCounter of
+ *  TPM2_PCR_Read; PCRs that the profile exempts, 16 and 21 to 23 on a PC, are not counted) */
+bool fore_tpm_pcr_updates(ForeTpm *tpm, uint32_t *ret, GError **error);
 bool fore_tpm_pcr_extend(ForeTpm *tpm, unsigned pcr, const uint8_t digest[32], GError **error);
 /** fore_tpm_seal: @secret (at most 128 bytes) under the SRK; @ret_blob holds public and private
  * parts */
