@@ -269,6 +269,20 @@ void fore_rollup_skip(ForeRollup *r, unsigned tiers)
     r->skip = tiers;
 }
 
+void fore_rollup_checkpoint(ForeRollup *r, uint64_t end_seq)
+{
+    for (unsigned k = 0; k < FORE_ROLLUP_TIERS; k++) {
+        Tier *tier = &r->tier[k];
+
+        if (((r->skip >> k) & 1) != 0 && end_seq > tier->from_seq) {
+            if (tier->open) {
+                close_interval(r, tier);
+            }
+            make_ready(r, k, end_seq);
+        }
+    }
+}
+
 void fore_rollup_finish(ForeRollup *r, uint64_t end_seq)
 {
     for (unsigned k = 0; k < FORE_ROLLUP_TIERS; k++) {

@@ -59,6 +59,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeRollup, fore_rollup_free)
 void fore_rollup_add(ForeRollup *rollup, uint64_t seq, int64_t t_ms, const double *v);
 /** fore_rollup_skip: tiers (bit k) that the samples to come are too far apart for */
 void fore_rollup_skip(ForeRollup *rollup, unsigned tiers);
+/** fore_rollup_checkpoint: tiers that are skipped have nothing of the samples below @end_seq to
+ * come; so their position, and the statistics, can move on */
+void fore_rollup_checkpoint(ForeRollup *rollup, uint64_t end_seq);
 /** fore_rollup_finish: close what is open and make it ready; @end_seq: after the last sample */
 void fore_rollup_finish(ForeRollup *rollup, uint64_t end_seq);
 

@@ -92,9 +92,7 @@ static const char schema_2[] =
 #define COARSE(x, width) "(" x ".t1-" x ".t0>=(" x ".n-1)*" width ")"
 #define OLD_ENOUGH(x)                                                                              \
     "CASE WHEN " COARSE(x, "?7") " THEN ?5 WHEN " COARSE(x, "?6") " THEN ?4 ELSE ?3 END"
-#define ROLLED_UP(x, v)                                                                            \
-    "(" x ".seq IS NULL OR ((" x ".seq+" x ".n<=" v                                                \
-    ".roll1 OR " COARSE(x, "?6") ") AND (" x ".seq+" x ".n<=" v ".roll2 OR " COARSE(x, "?7") ")))"
+#define ROLLED_UP(x, v) "(" x ".seq IS NULL OR " x ".seq+" x ".n<=min(" v ".roll1," v ".roll2))"
 
 static const char *const sql_text[] = {
     [FORE_SQL_BEGIN] = "BEGIN IMMEDIATE",

@@ -38,6 +38,7 @@ void fore_line_roll(const ForeStore *store, ForeRollup *rollup, uint64_t seq,
     for (size_t i = 0; i < n; i++) {
         fore_rollup_add(rollup, seq + i, points[i].t_ms, &points[i].value);
     }
+    fore_rollup_checkpoint(rollup, seq + n);
 }
 
 static char *line_key(const char *vm, const char *source, const char *metric)

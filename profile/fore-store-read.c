@@ -371,6 +371,21 @@ static Known *known(GHashTable *all, const char *vm, const char *source, const c
     return k;
 }
 
+static void load_lines(ForeStore *store, GHashTable *all)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, all);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Known *k = value;
+
+        if (field_of(k->source, k->metric) == FORE_FIELD_N) {
+            (void)fore_store_line_of(store, k->vm, k->source, k->metric, NULL);
+        }
+    }
+}
+
 static bool take_rows(ForeStore *store, const char *vm, GHashTable *all, GError **error)
 {
     sqlite3_stmt *stmt = fore_db_ready(store->db, FORE_SQL_SERIES_ALL, error);
@@ -390,6 +405,9 @@ static bool take_rows(ForeStore *store, const char *vm, GHashTable *all, GError 
 
             (void)fore_running_unpack(blob, size, &k->running, 1);
         }
+    }
+    if (got == 0) { /* with what came after the statistics were written */
+        load_lines(store, all);
     }
     return got == 0;
 }

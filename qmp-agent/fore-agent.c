@@ -496,14 +496,14 @@ static ForeLedger *host_ledger(const ForeConfig *config)
 static bool open_store(ForeAgent *agent, GError **error)
 {
     g_autofree char *path = g_build_filename(agent->config->state_dir, "store.db", NULL);
-    uint8_t key[FORE_STORE_KEY_BYTES];
+    ForeStoreTiers tiers;
 
-    if (!fore_store_key_get(agent->config, key, error)) {
+    agent->store = fore_store_key_open(agent->config, path, error);
+    if (agent->store == NULL || !fore_store_tiers_parse(agent->config->tiers, &tiers, error)) {
         return false;
     }
-    agent->store = fore_store_open(path, key, error);
-    OPENSSL_cleanse(key, sizeof key);
-    return agent->store != NULL;
+    fore_store_set_tiers(agent->store, &tiers);
+    return true;
 }
 
 ForeAgent *fore_agent_new(GMainContext *context, ForeConfig *config, GError **error)

@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "common/fore-error.h"
+#include "profile/fore-store.h"
 
 #define GROUP "foreseed"
 
 static const char *const known_keys[] = {
     "control",    "state-dir",     "tcti",           "store-key-file",    "pam-address", "pam-pin",
-    "overcommit", "reserve-vcpus", "reserve-memory", "attest-timeout-ms", NULL};
+    "overcommit", "reserve-vcpus", "reserve-memory", "attest-timeout-ms",
+    "store-key-pkcs11", "store-key-module", "store-tiers", NULL};
 
 static ForeConfig *defaults(void)
 {
@@ -19,6 +21,9 @@ static ForeConfig *defaults(void)
     c->state_dir = g_strdup("/var/lib/foresee");
     c->tcti = g_strdup("device:/dev/tpmrm0");
     c->store_key_file = g_strdup("");
+    c->store_key_pkcs11 = g_strdup("");
+    c->store_key_module = g_strdup("");
+    c->tiers = g_strdup(FORE_STORE_TIERS_DEFAULT);
     c->pam_address = g_strdup("");
     c->pam_pin = g_strdup("");
     c->overcommit = 2.0;
@@ -36,6 +41,9 @@ void fore_config_free(ForeConfig *c)
     g_free(c->state_dir);
     g_free(c->tcti);
     g_free(c->store_key_file);
+    g_free(c->store_key_pkcs11);
+    g_free(c->store_key_module);
+    g_free(c->tiers);
     g_free(c->pam_address);
     g_free(c->pam_pin);
     g_free(c);
@@ -96,6 +104,8 @@ static bool check_keys(GKeyFile *file, GError **error)
 
 static bool check_values(const ForeConfig *c, GError **error)
 {
+    ForeStoreTiers tiers;
+
     if (c->pam_address[0] != '\0' && (strlen(c->pam_pin) != FORE_PIN_HEX ||
                                       strspn(c->pam_pin, "0123456789abcdef") != FORE_PIN_HEX)) {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
@@ -104,9 +114,20 @@ static bool check_values(const ForeConfig *c, GError **error)
                     c->pam_pin, FORE_PIN_HEX);
         return false;
     }
-    if (c->tcti[0] == '\0' && c->store_key_file[0] == '\0') {
+    if (c->tcti[0] == '\0' && c->store_key_file[0] == '\0' && c->store_key_pkcs11[0] == '\0') {
         g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
-                    "neither tcti nor store-key-file is set: the store is never kept unencrypted");
+                    "none of tcti, store-key-pkcs11 and store-key-file is set: the store is never "
+                    "kept unencrypted");
+        return false;
+    }
+    if (c->store_key_pkcs11[0] != '\0' && !g_str_has_prefix(c->store_key_pkcs11, "pkcs11:")) {
+        g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
+                    "store-key-pkcs11 = '%s': must be the URI of an RSA key, 'pkcs11:token=...'",
+                    c->store_key_pkcs11);
+        return false;
+    }
+    if (!fore_store_tiers_parse(c->tiers, &tiers, error)) {
+        g_prefix_error(error, "store-");
         return false;
     }
     return true;
@@ -133,6 +154,9 @@ ForeConfig *fore_config_load(const char *path, GError **error)
     take_string(file, "state-dir", &c->state_dir);
     take_string(file, "tcti", &c->tcti);
     take_string(file, "store-key-file", &c->store_key_file);
+    take_string(file, "store-key-pkcs11", &c->store_key_pkcs11);
+    take_string(file, "store-key-module", &c->store_key_module);
+    take_string(file, "store-tiers", &c->tiers);
     take_string(file, "pam-address", &c->pam_address);
     take_string(file, "pam-pin", &c->pam_pin);
     if (!check_keys(file, error) ||

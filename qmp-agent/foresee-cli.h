@@ -34,6 +34,7 @@ int fore_cli_train_series(ForeCli *cli, int argc, char **argv);
 int fore_cli_backtest(ForeCli *cli, int argc, char **argv);
 int fore_cli_plot(ForeCli *cli, int argc, char **argv);
 int fore_cli_doctor(ForeCli *cli, int argc, char **argv);
+int fore_cli_store(ForeCli *cli, int argc, char **argv);
 int fore_cli_pam(ForeCli *cli, int argc, char **argv);
 int fore_cli_policy(ForeCli *cli, int argc, char **argv);
 int fore_cli_audit(ForeCli *cli, int argc, char **argv);

@@ -16,7 +16,8 @@ static const struct {
     {"attest", fore_cli_attest},   {"ledger", fore_cli_ledger},
     {"events", fore_cli_events},   {"explain", fore_cli_explain},
     {"status", fore_cli_status},   {"train", fore_cli_train},
-    {"doctor", fore_cli_doctor},   {"pam", fore_cli_pam},
+    {"doctor", fore_cli_doctor},   {"store", fore_cli_store},
+    {"pam", fore_cli_pam},
     {"policy", fore_cli_policy},   {"audit", fore_cli_audit},
     {"page", fore_cli_page},       {"plot", fore_cli_plot},
     {"anomaly", fore_cli_anomaly}, {"backtest", fore_cli_backtest},
@@ -45,6 +46,7 @@ static const char description[] =
     "  train --data DIR --out FILE      learn from recorded traces; no daemon needed\n"
     "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"
     "  plot VM|FILE [-o SVG] [--ahead N] [--last S]   picture: actual, median, P5-P95, anomalies\n"
+    "  store stats | verify | vacuum | rekey | export | import [--db FILE]   the history\n"
     "  status                           the daemon, its store, model and PAM\n"
     "  doctor                           look at this machine and say what is missing\n"
     "  pam pin | nodes | enroll-node | learn | set-reference | release | forget | assign | revoke\n"

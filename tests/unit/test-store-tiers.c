@@ -309,11 +309,18 @@ static void test_line(Place *place, gconstpointer data)
     }
 }
 
+static void find_load(const ForeSeriesInfo *info, gpointer data)
+{
+    g_assert_cmpstr(info->metric, ==, "load1");
+    *(ForeRunning *)data = info->running;
+}
+
 /* 5-minute data needs no tier of 5 minutes: it is kept as long itself. */
 static void test_coarse(Place *place, gconstpointer data)
 {
     g_autoptr(ForeStore) store = must_open(place);
     g_autoptr(GArray) points = NULL;
+    ForeRunning running = {.n = 0};
     ForeStoreTierTotal total[4];
     size_t n = G_N_ELEMENTS(total);
     uint64_t dropped;
@@ -333,6 +340,10 @@ static void test_coarse(Place *place, gconstpointer data)
     g_assert_cmpuint(total[0].points, ==, 2000);
     g_assert_true(fore_store_expire(store, T0_MS + 500 * DAY * 1000, &dropped, NULL));
     g_assert_cmpuint(dropped, >, 0);
+    g_clear_pointer(&store, fore_store_close);
+    store = must_open(place); /* the statistics outlive what they are of */
+    g_assert_true(fore_store_each_series(store, NULL, find_load, &running, NULL));
+    g_assert_cmpuint(running.n, ==, 2000);
 }
 
 /* --- damage --- */

@@ -677,7 +677,7 @@ static void test_kill(Place *place, gconstpointer data)
     g_autoptr(GRand) rand = g_rand_new_with_seed(10);
     uint64_t from = 0;
 
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 100; round++) {
         unsigned acks = 1 + (unsigned)g_rand_int_range(rand, 0, 12), records = 0;
         g_autoptr(GArray) w = NULL;
         uint64_t acked = 0;
