@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How it works.  One timer is the deadline of everything; whatever stage it finds, silence at that
- * stage is called silence.  A host name is looked up by GResolver, whose threads are its own, and
- * whose answer comes through the loop.
+ * stage is called silence.  Only an answer sets it anew, and never beyond the total.  A host name
+ * is looked up by GResolver, whose threads are its own, and whose answer comes through the loop.
  */
 #include "vtpm/pam/fore-ask.h"
 
@@ -26,7 +26,8 @@ struct ForeAsk {
     char *command; /* waits for the connection */
     json_t *arguments;
     unsigned timeout_ms;
-    bool pending; /* a command is owed a reply */
+    gint64 total_us; /* monotonic time by which all of it is over */
+    bool pending;    /* a command is owed a reply */
     ForeAskReply reply;
     gpointer data;
 };
@@ -68,11 +69,33 @@ static void fail_soon(ForeAsk *ask, GError *why /* (transfer full) */)
 static gboolean on_deadline(gpointer data)
 {
     ForeAsk *ask = data;
+    bool over = g_get_monotonic_time() + 1000 >= ask->total_us; /* timers count whole ms */
     g_autoptr(GError) why =
-        g_error_new(FORE_ERROR, FORE_ERROR_TIMEOUT, "no answer within %u ms", ask->timeout_ms);
+        over ? g_error_new(FORE_ERROR, FORE_ERROR_TIMEOUT, "not all of it within %u ms",
+                           FORE_ASK_TOTAL * ask->timeout_ms)
+             : g_error_new(FORE_ERROR, FORE_ERROR_TIMEOUT, "no answer within %u ms",
+                           ask->timeout_ms);
 
     deliver(ask, NULL, why);
     return G_SOURCE_REMOVE;
+}
+
+static void source_done(GSource **source)
+{
+    if (*source != NULL) {
+        g_source_destroy(*source);
+        g_clear_pointer(source, g_source_unref);
+    }
+}
+
+static void start_deadline(ForeAsk *ask)
+{
+    gint64 left_ms = MAX(ask->total_us - g_get_monotonic_time(), 0) / 1000;
+
+    source_done(&ask->timer);
+    ask->timer = g_timeout_source_new((guint)MIN(left_ms, (gint64)ask->timeout_ms));
+    g_source_set_callback(ask->timer, on_deadline, ask, NULL);
+    g_source_attach(ask->timer, ask->context);
 }
 
 /* The wire has answered what was outstanding before this. */
@@ -172,9 +195,9 @@ ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *
     ask->reply = reply;
     ask->data = data;
     ask->pending = true;
-    ask->timer = g_timeout_source_new(target->timeout_ms);
-    g_source_set_callback(ask->timer, on_deadline, ask, NULL);
-    g_source_attach(ask->timer, ask->context);
+    ask->total_us =
+        g_get_monotonic_time() + (gint64)FORE_ASK_TOTAL * 1000 * (gint64)target->timeout_ms;
+    start_deadline(ask);
     if (name != NULL) {
         look_up(ask, name);
     } else {
@@ -187,15 +210,8 @@ void fore_ask_again(ForeAsk *ask, const char *command, json_t *arguments)
 {
     g_assert(!ask->pending && ask->wire != NULL);
     ask->pending = true;
+    start_deadline(ask);
     fore_wire_execute(ask->wire, command, arguments, ask->timeout_ms + 1000, on_reply, ask);
-}
-
-static void source_done(GSource **source)
-{
-    if (*source != NULL) {
-        g_source_destroy(*source);
-        g_clear_pointer(source, g_source_unref);
-    }
 }
 
 void fore_ask_free(ForeAsk *ask)
