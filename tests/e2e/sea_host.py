@@ -84,6 +84,7 @@ class Host:
     def __init__(self, path, key, directory, timeout_s=20.0):
         self._rest = b""
         self._socket = None
+        self._events = []
         certificate = pathlib.Path(directory) / f"{pathlib.Path(key).stem}-host.crt"
         certificate.write_bytes(_openssl("req", "-x509", "-new", "-key", key, "-subj", "/CN=host", "-days", "2"))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -140,6 +141,15 @@ class Host:
                 return answer["return"]
             if "error" in answer:
                 return answer
+            self._events.append(answer)
+
+    def wait_event(self, name, timeout_s=20.0):
+        """The data of the next event of that name."""
+        self._socket.settimeout(timeout_s)
+        while True:
+            event = self._events.pop(0) if self._events else self._line()
+            if event.get("event") == name:
+                return event["data"]
 
     def close(self):
         if self._socket:

@@ -395,9 +395,13 @@ def qemu_argv(*, name, uuid, sockets, kernel, initrd, tpm_argv=(), accel="tcg", 
 
 
 class Guest:
-    """One QEMU with its vTPM.  Sockets: qmp (for foreseed), observer, sea, demo, in the Lab's directory."""
+    """One QEMU with its vTPM.  Sockets: qmp (for foreseed), observer, sea, demo, in the Lab's directory.
 
-    def __init__(self, lab, name="guest", uuid=None, tpm=True, **options):
+    @tpm: True for a Swtpm of its own, False for none, or what has the methods of one
+    @launcher: words before QEMU's own command line, a program that becomes QEMU
+    """
+
+    def __init__(self, lab, name="guest", uuid=None, tpm=True, launcher=(), **options):
         self.lab = lab
         self.name = name
         self.uuid = uuid or str(uuid_module.uuid4())
@@ -406,7 +410,8 @@ class Guest:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.paths = {ident: self.directory / f"{ident}.sock" for ident in ("qmp", "observer", "sea", "demo")}
         self.serial = self.directory / "serial.log"
-        self.tpm = Swtpm(lab, f"{name}/vtpm", self.uuid) if tpm else None
+        self.tpm = Swtpm(lab, f"{name}/vtpm", self.uuid) if tpm is True else tpm or None
+        self.launcher = [str(word) for word in launcher]
         self.process = self.qmp = self.truth = None
         self.started_ns = 0
 
@@ -423,7 +428,8 @@ class Guest:
                              tpm_argv=self.tpm.argv() if self.tpm else (), serial=self.serial, incoming=incoming,
                              **self.options)
             self.started_ns = now_ns()
-            self.process = self.lab.spawn(argv, self.directory / "qemu.log", [s.fileno() for s in listeners.values()])
+            self.process = self.lab.spawn([*self.launcher, *argv], self.directory / "qemu.log",
+                                          [s.fileno() for s in listeners.values()])
         finally:
             for listener in listeners.values():
                 listener.close()
