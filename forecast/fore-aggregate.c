@@ -7,7 +7,7 @@
 /* Chosen on a validation part cut from before the test parts of the public traces, see
  * docs/forecasting.md. */
 #define FORGETTING (1.0 - 1.0 / 600.0)
-#define EAGERNESS  1.0 /* how fast a worse member loses weight */
+#define EAGERNESS  0.5 /* how fast a worse member loses weight */
 #define NEGLIGIBLE 2e-3
 
 void fore_aggregate_init(ForeAggregate *agg, unsigned n_slot, unsigned n_member,

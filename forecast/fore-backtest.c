@@ -55,6 +55,14 @@ static void write_origin(const Job *job, const ForeTrace *trace, size_t k, const
     }
 }
 
+/* One series counts at most tenfold; two that are both nothing tie. */
+static double log_ratio(double loss, double last)
+{
+    const double least = 1e-300;
+
+    return CLAMP(log((loss + least) / (last + least)), -G_LN10, G_LN10);
+}
+
 static void add_health(const ForeMixture *mixture, const ForeTrace *trace,
                        ForeBacktestReport *report)
 {
@@ -67,9 +75,8 @@ static void add_health(const ForeMixture *mixture, const ForeTrace *trace,
         fore_mixture_health(mixture, m, &health);
         report->series++;
         report->coverage += health.coverage;
-        report->loss += health.loss_last > 0.0 ? health.loss / health.loss_last : 1.0;
-        report->loss_last += 1.0;
-        report->loss_season += health.loss_last > 0.0 ? health.loss_season / health.loss_last : 1.0;
+        report->loss += log_ratio(health.loss, health.loss_last);
+        report->loss_season += log_ratio(health.loss_season, health.loss_last);
         report->behind += health.loss > 1.02 * MIN(health.loss_last, health.loss_season);
         for (unsigned i = 0; i < FORE_MIXTURE_MAX_MEMBER; i++) {
             report->weight[i] += health.weight[i];
@@ -126,7 +133,6 @@ static void add_report(ForeBacktestReport *to, const ForeBacktestReport *from)
     to->behind += from->behind;
     to->coverage += from->coverage;
     to->loss += from->loss;
-    to->loss_last += from->loss_last;
     to->loss_season += from->loss_season;
     for (unsigned i = 0; i < FORE_MIXTURE_MAX_MEMBER; i++) {
         to->weight[i] += from->weight[i];
@@ -138,9 +144,8 @@ static void divide_report(ForeBacktestReport *r)
     double by = 1.0 / MAX(r->series, 1);
 
     r->coverage *= by;
-    r->loss *= by;
-    r->loss_last *= by;
-    r->loss_season *= by;
+    r->loss = exp(r->loss * by);
+    r->loss_season = exp(r->loss_season * by);
     for (unsigned i = 0; i < FORE_MIXTURE_MAX_MEMBER; i++) {
         r->weight[i] *= by;
     }

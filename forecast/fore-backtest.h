@@ -19,9 +19,10 @@ typedef struct {
 typedef struct {
     uint64_t forecasts; /* of a series at a moment */
     unsigned series;
-    double weight[FORE_MIXTURE_MAX_MEMBER];        /* mean over series at their end */
-    double coverage, loss, loss_last, loss_season; /* means over series, loss relative to last */
-    unsigned behind; /* series whose mixture did worse than last value or season lately */
+    double weight[FORE_MIXTURE_MAX_MEMBER]; /* mean over series at their end */
+    double coverage;                        /* of the highest level, mean over series */
+    double loss, loss_season; /* over last value's, geometric mean over series, each 0.1..10 */
+    unsigned behind;          /* series whose mixture did worse than last value or season lately */
 } ForeBacktestReport;
 
 /** fore_backtest_config_default: targets 1, 6, 12 and the peak of 12; levels 0.5, 0.9, 0.95 */

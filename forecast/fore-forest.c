@@ -286,7 +286,7 @@ static void apply_tree(Grower *g)
     const ForeTreeNode *tree = &g_array_index(g->nodes, ForeTreeNode, g->root);
     unsigned n_feature = g->binned->n_feature;
     unsigned n_node = g->nodes->len - g->root;
-    uint8_t cut[2 * FORE_FOREST_MAX_LEAF];
+    uint8_t cut[2 * FORE_FOREST_MAX_LEAF] = {0};
 
     for (unsigned i = 0; i < n_node; i++) {
         cut[i] =

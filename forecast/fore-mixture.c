@@ -76,7 +76,9 @@ static void set_priors(ForeMixture *mix)
     for (unsigned m = 0; m < mix->n_member; m++) {
         double p = m < FORE_MEMBER_N ? believed[m] : 1.0;
 
-        if (m == FORE_MIXTURE_LSTM || m == FORE_MIXTURE_FOREST) {
+        if (m == FORE_MIXTURE_LSTM) {
+            p = mix->model != NULL ? 0.4 : 0.0;
+        } else if (m == FORE_MIXTURE_FOREST) {
             p = mix->model != NULL ? 1.0 : 0.0;
         } else if (m >= FORE_MIXTURE_GUEST) {
             p = mix->config.guest_prior[m - FORE_MIXTURE_GUEST];

@@ -30,8 +30,8 @@ typedef struct {
     ForeSeriesConfig series; /* what is asked for; its @metric is not used */
     unsigned metrics;        /* bit mask of the metrics this VM has, at least one */
     unsigned n_guest;        /* 0..FORE_MIXTURE_MAX_GUEST */
-    double guest_prior[FORE_MIXTURE_MAX_GUEST]; /* belief in each guest before it was seen, > 0;
-                                             the LSTM of the model has 1 */
+    /* belief in each guest before it was seen, > 0; the model's forests have 1, its LSTM 0.4 */
+    double guest_prior[FORE_MIXTURE_MAX_GUEST];
     uint32_t without; /* bit mask of members left out (ablation); at least one must remain */
 } ForeMixtureConfig;
 

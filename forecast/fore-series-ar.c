@@ -66,7 +66,7 @@ static void factor(double a[N_AR][N_AR])
 
 static void solve(const double l[N_AR][N_AR], const double *b, double *x)
 {
-    double z[N_AR];
+    double z[N_AR] = {0.0};
 
     for (unsigned i = 0; i < N_AR; i++) {
         double v = b[i];
