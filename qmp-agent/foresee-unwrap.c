@@ -66,6 +66,8 @@ static bool convert(EVP_PKEY *key, bool wrap, const uint8_t *in, size_t n_in, ui
     bool ok = ctx != NULL &&
               (wrap ? EVP_PKEY_encrypt_init(ctx) : EVP_PKEY_decrypt_init(ctx)) == 1 &&
               EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) == 1 &&
+              EVP_PKEY_CTX_set_rsa_oaep_md_name(ctx, "SHA1", NULL) == 1 &&
+              EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, "SHA1", NULL) == 1 &&
               (wrap ? EVP_PKEY_encrypt(ctx, out, n_out, in, n_in)
                     : EVP_PKEY_decrypt(ctx, out, n_out, in, n_in)) == 1;
 
