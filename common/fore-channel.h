@@ -58,7 +58,9 @@ void fore_channel_pause(ForeChannel *ch, bool paused);
 const char *fore_channel_peer_pin(const ForeChannel *ch);
 
 /**
- * fore_connect: non-blocking connect to "unix:PATH" or "tcp:HOST:PORT" (numeric or resolvable host)
+ * fore_connect: non-blocking connect to "unix:PATH" or "tcp:HOST:PORT"; a host that is a name is
+ * looked up first, which blocks: a loop asks fore_lookup_new() before (fore-lookup.h).  TCP peers
+ * that vanish are noticed within about a minute
  * Returns: fd, possibly still connecting (errors then arrive in on_closed), or -1 with
  *          FORE_ERROR_INVALID (address), FORE_ERROR_NOT_FOUND (Unix: nobody listens there),
  *          FORE_ERROR_UNAVAILABLE (busy, no right, no route)

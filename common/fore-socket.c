@@ -2,6 +2,8 @@
 /* Addresses of fore-channel.h: "unix:PATH" and "tcp:HOST:PORT" to file descriptors. */
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,7 +13,10 @@
 #include "common/fore-channel.h"
 #include "common/fore-error.h"
 
-#define BACKLOG 64
+#define BACKLOG    64
+#define IDLE_S     30 /* of silence before a TCP peer is probed, */
+#define INTERVAL_S 10 /* so often, */
+#define PROBES     3  /* so many times */
 
 static bool unix_address(const char *path, struct sockaddr_un *ret, GError **error)
 {
@@ -85,6 +90,20 @@ static struct addrinfo *resolve(const char *text, bool passive, GError **error)
     return found;
 }
 
+/* A peer that vanished without a word (its machine, a firewall between) is noticed after
+ * IDLE_S + PROBES * INTERVAL_S, and what was sent to it is given up as soon. */
+static void keep_alive(int fd)
+{
+    const int on = 1, idle = IDLE_S, interval = INTERVAL_S, probes = PROBES;
+    const unsigned unheard_ms = 1000 * (IDLE_S + PROBES * INTERVAL_S);
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unheard_ms, sizeof unheard_ms);
+}
+
 static int connect_tcp(const char *text, GError **error)
 {
     struct addrinfo *ai = resolve(text, false, error);
@@ -94,6 +113,9 @@ static int connect_tcp(const char *text, GError **error)
         return -1;
     }
     fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0) {
+        keep_alive(fd);
+    }
     rc = fd >= 0 ? connect(fd, ai->ai_addr, ai->ai_addrlen) : -1;
     freeaddrinfo(ai);
     if (fd < 0 || (rc != 0 && errno != EINPROGRESS)) {

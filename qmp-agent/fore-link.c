@@ -2,6 +2,7 @@
 #include "qmp-agent/fore-link.h"
 
 #include "common/fore-error.h"
+#include "common/fore-lookup.h"
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 5000
@@ -24,8 +25,10 @@ struct ForeLink {
     gpointer data;
     ForeWire *wire;
     GSource *timer;
-    GSList *refusals; /* Refusal */
+    ForeLookup *lookup; /* of the address, while it runs */
+    GSList *refusals;   /* Refusal */
     unsigned backoff_ms;
+    unsigned attempts; /* so far: each takes the next address of a name */
 };
 
 static void attempt(ForeLink *link);
@@ -85,11 +88,11 @@ static void on_closed(ForeWire *wire, const GError *why, gpointer data)
     went_down(link, why);
 }
 
-static void attempt(ForeLink *link)
+static void connect_to(ForeLink *link, const char *address)
 {
     static const ForeWireOps ops = {on_ready, NULL, on_event, on_closed};
     g_autoptr(GError) why = NULL;
-    int fd = fore_connect(link->address, &why);
+    int fd = fore_connect(address, &why);
 
     if (fd < 0) {
         went_down(link, why);
@@ -97,6 +100,26 @@ static void attempt(ForeLink *link)
     }
     link->wire = fore_wire_new(link->context, fd, link->has_channel ? &link->channel : NULL,
                                FORE_WIRE_CLIENT, &link->config, &ops, link);
+}
+
+static void on_found(const char *address, const GError *error, gpointer data)
+{
+    ForeLink *link = data;
+
+    g_clear_pointer(&link->lookup, fore_lookup_free);
+    if (address == NULL) {
+        went_down(link, error);
+        return;
+    }
+    connect_to(link, address);
+}
+
+static void attempt(ForeLink *link)
+{
+    link->lookup = fore_lookup_new(link->context, link->address, link->attempts++, on_found, link);
+    if (link->lookup == NULL) {
+        connect_to(link, link->address);
+    }
 }
 
 ForeLink *fore_link_new(GMainContext *context, const char *address,
@@ -140,6 +163,7 @@ void fore_link_free(ForeLink *link)
         return;
     }
     fore_wire_free(link->wire);
+    fore_lookup_free(link->lookup);
     if (link->timer != NULL) {
         g_source_destroy(link->timer);
         g_source_unref(link->timer);

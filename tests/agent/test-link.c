@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The client wire that stays: up, down, up again, and every command answered once. */
+#include <glib-unix.h>
 #include <glib/gstdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/fore-error.h"
 #include "qmp-agent/fore-link.h"
@@ -244,6 +249,71 @@ static void test_pauses_grow(void)
     g_assert_cmpint(g_get_monotonic_time() - start, >=, 690000);
 }
 
+/* A TCP socket on the loopback address, of a port that the kernel chose. */
+static int listen_tcp(char **ret_port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&addr, sizeof addr), ==, 0);
+    g_assert_cmpint(listen(fd, 1), ==, 0);
+    g_assert_cmpint(getsockname(fd, (struct sockaddr *)&addr, &size), ==, 0);
+    *ret_port = g_strdup_printf("%u", ntohs(addr.sin_port));
+    return fd;
+}
+
+static gboolean on_accepted(gint fd, GIOCondition condition, gpointer data)
+{
+    int client = accept(fd, NULL, NULL);
+
+    g_assert_cmpint(client, >=, 0);
+    close(client);
+    ((Case *)data)->events++;
+    return G_SOURCE_CONTINUE;
+}
+
+/* The name is looked up beside the loop, and found again for each attempt. */
+static void test_name(void)
+{
+    g_autoptr(Case) c = case_new();
+    g_autofree char *port = NULL, *address = NULL;
+    ForeWireConfig config = {.json = fore_json_limits_qmp};
+    int fd = listen_tcp(&port);
+    GSource *source = g_unix_fd_source_new(fd, G_IO_IN);
+
+    g_source_set_callback(source, G_SOURCE_FUNC(on_accepted), c, NULL);
+    g_source_attach(source, c->context);
+    fore_link_free(c->link);
+    address = g_strdup_printf("tcp:localhost:%s", port);
+    c->link = fore_link_new(c->context, address, NULL, &config, &ops, c);
+    WAIT_FOR(c, c->events >= 2);
+    g_clear_pointer(&c->link, fore_link_free); /* perhaps in the middle of a look-up */
+    while (g_main_context_iteration(c->context, FALSE)) {
+    }
+    g_source_destroy(source);
+    g_source_unref(source);
+    close(fd);
+}
+
+static void test_keepalive(void)
+{
+    g_autofree char *port = NULL, *address = NULL;
+    int fd = listen_tcp(&port), client, on = 0;
+    socklen_t size = sizeof on;
+
+    address = g_strdup_printf("tcp:127.0.0.1:%s", port);
+    client = fore_connect(address, NULL);
+    g_assert_cmpint(client, >=, 0);
+    g_assert_cmpint(getsockopt(client, SOL_SOCKET, SO_KEEPALIVE, &on, &size), ==, 0);
+    g_assert_cmpint(on, ==, 1);
+    size = sizeof on;
+    g_assert_cmpint(getsockopt(client, IPPROTO_TCP, TCP_USER_TIMEOUT, &on, &size), ==, 0);
+    g_assert_cmpint(on, ==, 60000);
+    close(client);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -258,5 +328,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/link/a-bad-address-says-what-is-right", test_bad_address);
     g_test_add_func("/agent/link/freeing-calls-nothing-back", test_free_is_silent);
     g_test_add_func("/agent/link/pauses-between-attempts-grow", test_pauses_grow);
+    g_test_add_func("/agent/link/a-name-is-looked-up-beside-the-loop", test_name);
+    g_test_add_func("/agent/link/a-peer-that-vanished-is-probed-for", test_keepalive);
     return g_test_run();
 }

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How it works.  One timer is the deadline of everything; whatever stage it finds, silence at that
- * stage is called silence.  Only an answer sets it anew, and never beyond the total.  A host name
- * is looked up by GResolver, whose threads are its own, and whose answer comes through the loop.
+ * stage is called silence.  Only an answer sets it anew, and never beyond the total.
  */
 #include "vtpm/pam/fore-ask.h"
 
-#include <gio/gio.h>
-#include <string.h>
-
 #include "common/fore-error.h"
+#include "common/fore-lookup.h"
 #include "common/fore-wire.h"
 
 struct ForeAsk {
@@ -19,8 +16,7 @@ struct ForeAsk {
     GSource *timer;
     GSource *failed; /* the connection could not even be begun */
     GError *why;
-    GCancellable *lookup; /* NULL: none runs */
-    char *port;           /* of the name that is looked up */
+    ForeLookup *lookup; /* NULL: none runs */
     char *pin;
     const char *pins[2];
     char *command; /* waits for the connection */
@@ -128,53 +124,16 @@ static void connect_to(ForeAsk *ask, const char *address)
                       ask);
 }
 
-/* --- names --- */
-
-static void on_resolved(GObject *resolver, GAsyncResult *result, gpointer data)
+static void on_found(const char *address, const GError *error, gpointer data)
 {
     ForeAsk *ask = data;
-    g_autoptr(GError) why = NULL;
-    GList *found = g_resolver_lookup_by_name_finish(G_RESOLVER(resolver), result, &why);
-    g_autofree char *host = NULL;
-    g_autofree char *address = NULL;
 
-    if (g_error_matches(why, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
-        return; /* @ask is gone */
-    }
-    g_clear_object(&ask->lookup);
-    if (found == NULL) {
-        fail_soon(ask, g_error_new(FORE_ERROR, FORE_ERROR_UNAVAILABLE, "%s", why->message));
+    g_clear_pointer(&ask->lookup, fore_lookup_free);
+    if (address == NULL) {
+        fail_soon(ask, g_error_copy(error));
         return;
     }
-    host = g_inet_address_to_string(found->data);
-    address =
-        g_strdup_printf(strchr(host, ':') != NULL ? "tcp:[%s]:%s" : "tcp:%s:%s", host, ask->port);
-    g_resolver_free_addresses(found);
     connect_to(ask, address);
-}
-
-/* The host of "tcp:HOST:PORT" when it is a name, and its port; else NULL. */
-static char *name_of(const char *address, char **ret_port)
-{
-    const char *text = g_str_has_prefix(address, "tcp:") ? address + 4 : NULL;
-    const char *colon = text != NULL ? strrchr(text, ':') : NULL;
-    g_autofree char *host = colon != NULL ? g_strndup(text, (gsize)(colon - text)) : NULL;
-
-    if (host == NULL || host[0] == '\0' || host[0] == '[' || g_hostname_is_ip_address(host)) {
-        return NULL;
-    }
-    *ret_port = g_strdup(colon + 1);
-    return g_steal_pointer(&host);
-}
-
-static void look_up(ForeAsk *ask, const char *name)
-{
-    g_autoptr(GResolver) resolver = g_resolver_get_default();
-
-    ask->lookup = g_cancellable_new();
-    g_main_context_push_thread_default(ask->context);
-    g_resolver_lookup_by_name_async(resolver, name, ask->lookup, on_resolved, ask);
-    g_main_context_pop_thread_default(ask->context);
 }
 
 /* --- life --- */
@@ -183,7 +142,6 @@ ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *
                       ForeAskReply reply, gpointer data)
 {
     ForeAsk *ask = g_new0(ForeAsk, 1);
-    g_autofree char *name = name_of(target->address, &ask->port);
 
     ask->context = g_main_context_ref(target->context);
     ask->identity = target->identity;
@@ -198,9 +156,8 @@ ForeAsk *fore_ask_new(const ForeAskTarget *target, const char *command, json_t *
     ask->total_us =
         g_get_monotonic_time() + (gint64)FORE_ASK_TOTAL * 1000 * (gint64)target->timeout_ms;
     start_deadline(ask);
-    if (name != NULL) {
-        look_up(ask, name);
-    } else {
+    ask->lookup = fore_lookup_new(ask->context, target->address, 0, on_found, ask);
+    if (ask->lookup == NULL) {
         connect_to(ask, target->address);
     }
     return ask;
@@ -219,17 +176,13 @@ void fore_ask_free(ForeAsk *ask)
     if (ask == NULL) {
         return;
     }
-    if (ask->lookup != NULL) {
-        g_cancellable_cancel(ask->lookup);
-        g_object_unref(ask->lookup);
-    }
+    fore_lookup_free(ask->lookup);
     source_done(&ask->failed);
     source_done(&ask->timer);
     fore_wire_free(ask->wire);
     g_clear_error(&ask->why);
     json_decref(ask->arguments);
     g_free(ask->command);
-    g_free(ask->port);
     g_free(ask->pin);
     g_main_context_unref(ask->context);
     g_free(ask);
