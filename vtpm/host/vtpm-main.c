@@ -110,6 +110,10 @@ static G_GNUC_NORETURN void background(const ForeVtpmHost *host, const char *uui
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);
     dup2(null, STDERR_FILENO);
+    /* nothing that QEMU was handed may live on in its vTPM's supervisor */
+    fd = dup2(fd, STDERR_FILENO + 1);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    close_range((unsigned)fd + 1, ~0u, 0);
     if (!fore_vtpm_run(host, uuid, on_started, &fd, &error)) {
         if (fd >= 0) {
             g_autofree char *text = g_strdup_printf("%d%s", error->code, error->message);
