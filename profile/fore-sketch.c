@@ -34,7 +34,9 @@ static double log_gamma(unsigned level)
 /* ceil(i / 2^level), of either sign */
 static int32_t coarser(int32_t i, unsigned level)
 {
-    return -(-i >> level); /* gcc and clang shift negative numbers arithmetically */
+    int64_t up = -(int64_t)i >> level; /* gcc and clang shift negative numbers arithmetically */
+
+    return (int32_t)-up;
 }
 
 static int32_t key_of_index(int32_t i, bool negative)

@@ -8,10 +8,20 @@
 
 #define GROUP "foreseed"
 
-static const char *const known_keys[] = {
-    "control",    "state-dir",     "tcti",           "store-key-file",    "pam-address", "pam-pin",
-    "overcommit", "reserve-vcpus", "reserve-memory", "attest-timeout-ms",
-    "store-key-pkcs11", "store-key-module", "store-tiers", NULL};
+static const char *const known_keys[] = {"control",
+                                         "state-dir",
+                                         "tcti",
+                                         "store-key-file",
+                                         "pam-address",
+                                         "pam-pin",
+                                         "overcommit",
+                                         "reserve-vcpus",
+                                         "reserve-memory",
+                                         "attest-timeout-ms",
+                                         "store-key-pkcs11",
+                                         "store-key-module",
+                                         "store-tiers",
+                                         NULL};
 
 static ForeConfig *defaults(void)
 {

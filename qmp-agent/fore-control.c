@@ -24,7 +24,7 @@ struct ForeControl {
     GSource *source;
     GPtrArray *clients; /* ForeWire */
     ForeStoreView *store_view;
-    char *path;         /* socket file to remove at the end, or NULL */
+    char *path; /* socket file to remove at the end, or NULL */
 };
 
 typedef void (*Handler)(ForeControl *control, ForeCall *call, const json_t *args, GError **error);

@@ -12,14 +12,11 @@ static const struct {
     const char *name;
     ForeCliCommand run;
 } commands[] = {
-    {"vm", fore_cli_vm},           {"forecast", fore_cli_forecast},
-    {"attest", fore_cli_attest},   {"ledger", fore_cli_ledger},
-    {"events", fore_cli_events},   {"explain", fore_cli_explain},
-    {"status", fore_cli_status},   {"train", fore_cli_train},
-    {"doctor", fore_cli_doctor},   {"store", fore_cli_store},
-    {"pam", fore_cli_pam},
-    {"policy", fore_cli_policy},   {"audit", fore_cli_audit},
-    {"page", fore_cli_page},       {"plot", fore_cli_plot},
+    {"vm", fore_cli_vm},           {"forecast", fore_cli_forecast}, {"attest", fore_cli_attest},
+    {"ledger", fore_cli_ledger},   {"events", fore_cli_events},     {"explain", fore_cli_explain},
+    {"status", fore_cli_status},   {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
+    {"store", fore_cli_store},     {"pam", fore_cli_pam},           {"policy", fore_cli_policy},
+    {"audit", fore_cli_audit},     {"page", fore_cli_page},         {"plot", fore_cli_plot},
     {"anomaly", fore_cli_anomaly}, {"backtest", fore_cli_backtest},
 };
 

@@ -374,7 +374,7 @@ static double median(double *v, unsigned n)
 static void print_row(const char *what, const char *unit, const Result *ours, const Result *anchor,
                       unsigned n, Measure measure, unsigned arg)
 {
-    double a[MAX_SEEDS], b[MAX_SEEDS], ratio[MAX_SEEDS], middle;
+    double a[MAX_SEEDS] = {0}, b[MAX_SEEDS] = {0}, ratio[MAX_SEEDS] = {0}, middle;
     static bool later;
 
     for (unsigned i = 0; i < n; i++) {

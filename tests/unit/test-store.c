@@ -532,7 +532,7 @@ static void test_full_disk(Place *place, gconstpointer data)
     ForeStore *store;
     uint64_t at, full;
 
-    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=1m") != 0) {
+    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=8m") != 0) {
         g_test_skip("needs: permission to mount a tmpfs");
         return;
     }
@@ -578,7 +578,7 @@ static void test_read_only(Place *place, gconstpointer data)
 {
     ForeStore *store;
 
-    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=1m") != 0) {
+    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=8m") != 0) {
         g_test_skip("needs: permission to mount a tmpfs");
         return;
     }
