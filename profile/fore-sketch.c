@@ -34,9 +34,9 @@ static double log_gamma(unsigned level)
 /* ceil(i / 2^level), of either sign */
 static int32_t coarser(int32_t i, unsigned level)
 {
-    int64_t up = -(int64_t)i >> level; /* gcc and clang shift negative numbers arithmetically */
+    int32_t width = 1 << level; /* level is at most 30: an index has 31 bits */
 
-    return (int32_t)-up;
+    return i > 0 ? (i - 1) / width + 1 : -(-i / width);
 }
 
 static int32_t key_of_index(int32_t i, bool negative)
