@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The store against one row a sample, in the same run and on the same data: the public traces
+ * The store against one row a sample and against RRDtool, in the same run and on the same data: the
+ * public traces
  * ($FORE_SHARED/traces/forecast, the argument, or ../shared beside the sources).  A sample here is
  * one value of one column.  Plain SQLite is the same library without a key.  Prints JSON; see
  * tools/bench.
  */
+#include <dlfcn.h>
 #include <gio/gio.h>
 #include <glib/gstdio.h>
 #include <math.h>
@@ -136,35 +138,56 @@ static sqlite3 *rows_open(const char *path, bool encrypted)
     return db;
 }
 
-/* @batch: samples a transaction */
+static void rows_put(sqlite3 *db, sqlite3_stmt *stmt, unsigned vm, const ForeSample *s)
+{
+    for (unsigned f = 0; f < 4; f++) {
+        if (FORE_HAS(s, f)) {
+            sqlite3_bind_int64(stmt, 1, vm);
+            sqlite3_bind_int64(stmt, 2, f);
+            sqlite3_bind_int64(stmt, 3, s->wall_ms);
+            sqlite3_bind_double(stmt, 4, s->value[f]);
+            must(sqlite3_step(stmt), db);
+            sqlite3_reset(stmt);
+        }
+    }
+}
+
+static guint longest(const GPtrArray *traces, unsigned n_traces)
+{
+    guint n = 0;
+
+    for (unsigned i = 0; i < n_traces; i++) {
+        n = MAX(n, ((const Trace *)traces->pdata[i])->samples->len);
+    }
+    return n;
+}
+
+/* @batch: UINT_MAX: a VM after the other, a transaction each; else all VMs side by side, so many
+ * samples of each in a transaction */
 static void rows_write(sqlite3 *db, const GPtrArray *traces, unsigned n_traces, unsigned batch)
 {
+    bool bulk = batch == UINT_MAX;
+    guint rounds = bulk ? n_traces : longest(traces, n_traces);
     sqlite3_stmt *stmt = NULL;
 
     must(sqlite3_prepare_v2(db, "INSERT INTO s VALUES(?1,?2,?3,?4)", -1, &stmt, NULL), db);
-    for (unsigned i = 0; i < n_traces; i++) {
-        const Trace *t = traces->pdata[i];
+    must(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL), db);
+    for (guint j = 0; j < rounds; j++) {
+        const Trace *whole = bulk ? traces->pdata[j] : NULL;
 
-        must(sqlite3_exec(db, "BEGIN", NULL, NULL, NULL), db);
-        for (guint j = 0; j < t->samples->len; j++) {
-            const ForeSample *s = &g_array_index(t->samples, ForeSample, j);
+        for (guint i = 0; i < (bulk ? whole->samples->len : n_traces); i++) {
+            const Trace *t = bulk ? whole : traces->pdata[i];
+            guint at = bulk ? i : j;
 
-            for (unsigned f = 0; f < 4; f++) {
-                if (FORE_HAS(s, f)) {
-                    sqlite3_bind_int64(stmt, 1, i);
-                    sqlite3_bind_int64(stmt, 2, f);
-                    sqlite3_bind_int64(stmt, 3, s->wall_ms);
-                    sqlite3_bind_double(stmt, 4, s->value[f]);
-                    must(sqlite3_step(stmt), db);
-                    sqlite3_reset(stmt);
-                }
-            }
-            if ((j + 1) % batch == 0) {
-                must(sqlite3_exec(db, "COMMIT;BEGIN", NULL, NULL, NULL), db);
+            if (at < t->samples->len) {
+                rows_put(db, stmt, bulk ? j : i, &g_array_index(t->samples, ForeSample, at));
             }
         }
-        must(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), db);
+        if (bulk || (j + 1) % batch == 0) {
+            must(sqlite3_exec(db, "COMMIT;BEGIN", NULL, NULL, NULL), db);
+        }
     }
+    must(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), db);
     sqlite3_finalize(stmt);
 }
 
@@ -188,6 +211,133 @@ static double rows_scan(sqlite3 *db, unsigned n_traces)
         sqlite3_reset(stmt);
     }
     sqlite3_finalize(stmt);
+    return sum;
+}
+
+/* --- RRDtool, loaded when it is installed: librrd.so.8 of package librrd8 --- */
+
+typedef double RrdValue; /* rrd_value_t */
+static struct {
+    int (*create)(const char *file, unsigned long step, time_t last, int argc, const char **argv);
+    int (*update)(const char *file, const char *template, int argc, const char **argv);
+    int (*fetch)(const char *file, const char *cf, time_t *start, time_t *end, unsigned long *step,
+                 unsigned long *n, char ***names, RrdValue **data);
+    void (*freemem)(void *mem);
+} rrd;
+
+static bool rrd_load(void)
+{
+    static void *lib; /* for the life of the program */
+
+    lib = dlopen("librrd.so.8", RTLD_NOW);
+    if (lib == NULL) {
+        return false;
+    }
+    *(void **)&rrd.create = dlsym(lib, "rrd_create_r");
+    *(void **)&rrd.update = dlsym(lib, "rrd_update_r");
+    *(void **)&rrd.fetch = dlsym(lib, "rrd_fetch_r");
+    *(void **)&rrd.freemem = dlsym(lib, "rrd_freemem");
+    return rrd.create != NULL && rrd.update != NULL && rrd.fetch != NULL && rrd.freemem != NULL;
+}
+
+#define RRD_EPOCH 1000000000 /* traces may count from 0; a multiple of every step below */
+
+/* The commonest distance of two samples: the first that comes twice */
+static long step_of(const Trace *t)
+{
+    long before = 0;
+
+    for (guint i = 1; i < t->samples->len; i++) {
+        long step = (long)((g_array_index(t->samples, ForeSample, i).wall_ms -
+                            g_array_index(t->samples, ForeSample, i - 1).wall_ms) /
+                           1000);
+
+        if (step > 0 && step == before) {
+            return step;
+        }
+        before = step;
+    }
+    return 1;
+}
+
+static long rrd_time(const Trace *t, guint i, long step)
+{
+    long s = (long)(g_array_index(t->samples, ForeSample, i).wall_ms / 1000);
+
+    return (s + RRD_EPOCH) / step * step;
+}
+
+static void rrd_make(const Trace *t, const char *file, long step)
+{
+    long first = rrd_time(t, 0, step), last = rrd_time(t, t->samples->len - 1, step);
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+
+    for (unsigned f = 0; f < 4; f++) {
+        g_ptr_array_add(argv, g_strdup_printf("DS:f%u:GAUGE:%ld:U:U", f, step));
+    }
+    g_ptr_array_add(argv, g_strdup_printf("RRA:LAST:0.5:1:%ld", (last - first) / step + 2));
+    g_assert_cmpint(rrd.create(file, (unsigned long)step, first - step, (int)argv->len,
+                               (const char **)argv->pdata),
+                    ==, 0);
+}
+
+static char *rrd_line(const ForeSample *s, long at)
+{
+    g_autoptr(GString) line = g_string_new("");
+
+    g_string_append_printf(line, "%ld", at);
+    for (unsigned f = 0; f < 4; f++) {
+        if (FORE_HAS(s, f)) {
+            g_string_append_printf(line, ":%.17g", s->value[f]);
+        } else {
+            g_string_append(line, ":U");
+        }
+    }
+    return g_string_free(g_steal_pointer(&line), FALSE);
+}
+
+/* @batch: samples an update */
+static void rrd_write(const Trace *t, const char *file, unsigned batch)
+{
+    long step = step_of(t), before = 0;
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    rrd_make(t, file, step);
+    for (guint i = 0; i < t->samples->len; i++) {
+        long at = rrd_time(t, i, step);
+
+        if (at > before) { /* it takes rising times only */
+            g_ptr_array_add(lines, rrd_line(&g_array_index(t->samples, ForeSample, i), at));
+            before = at;
+        }
+        if (lines->len >= MIN(batch, 10000u) || i + 1 == t->samples->len) {
+            g_assert_cmpint(rrd.update(file, NULL, (int)lines->len, (const char **)lines->pdata),
+                            ==, 0);
+            g_ptr_array_set_size(lines, 0);
+        }
+    }
+}
+
+static double rrd_scan(const Trace *t, const char *file)
+{
+    unsigned long step = (unsigned long)step_of(t), n = 0;
+    time_t start = rrd_time(t, 0, (long)step) - (long)step;
+    time_t end = rrd_time(t, t->samples->len - 1, (long)step);
+    char **names = NULL;
+    RrdValue *data = NULL;
+    double sum = 0;
+    size_t rows;
+
+    g_assert_cmpint(rrd.fetch(file, "LAST", &start, &end, &step, &n, &names, &data), ==, 0);
+    rows = (size_t)(end - start) / step + 1;
+    for (size_t i = 0; i < rows * n; i++) {
+        sum += isnan(data[i]) ? 0 : data[i];
+    }
+    for (unsigned long i = 0; i < n; i++) {
+        rrd.freemem(names[i]);
+    }
+    rrd.freemem(names);
+    rrd.freemem(data);
     return sum;
 }
 
@@ -215,19 +365,22 @@ static void ours_import(ForeStore *store, const GPtrArray *traces, unsigned n_tr
     }
 }
 
-/* As the daemon does it: a sample a second, written each minute */
+/* As the daemon does it: a sample of each VM a second, written each minute */
 static void ours_append(ForeStore *store, const GPtrArray *traces, unsigned n_traces)
 {
-    uint64_t mono_ns = 0;
+    guint rounds = longest(traces, n_traces);
 
-    for (unsigned i = 0; i < n_traces; i++) {
-        const Trace *t = traces->pdata[i];
+    for (guint j = 0; j < rounds; j++) {
+        for (unsigned i = 0; i < n_traces; i++) {
+            const Trace *t = traces->pdata[i];
 
-        for (guint j = 0; j < t->samples->len; j++) {
-            ForeSample s = g_array_index(t->samples, ForeSample, j);
+            if (j < t->samples->len) {
+                ForeSample s = g_array_index(t->samples, ForeSample, j);
 
-            s.mono_ns = mono_ns += FORE_NS_PER_S;
-            fore_store_append(store, t->name, &s);
+                s.mono_ns = j * FORE_NS_PER_S;
+                s.wall_ms = 1700000000000 + (int64_t)j * 1000;
+                fore_store_append(store, t->name, &s);
+            }
         }
     }
     g_assert_true(fore_store_flush(store, NULL));
@@ -360,6 +513,33 @@ static void run_rows(const Task *task, bool write, Found *ret)
     ret->file_bytes = file_bytes(task->path);
 }
 
+/* A file a trace, in the folder task->path */
+static void run_rrd(const Task *task, bool write, Found *ret)
+{
+    double start = now();
+
+    for (unsigned i = 0; i < task->n; i++) {
+        g_autofree char *file = g_strdup_printf("%s/%u.rrd", task->path, i);
+
+        if (write) {
+            rrd_write(task->traces->pdata[i], file, task->batch);
+        } else {
+            ret->sum += rrd_scan(task->traces->pdata[i], file);
+        }
+        ret->file_bytes += file_bytes(file);
+    }
+    ret->seconds = now() - start;
+}
+
+static void forget_rrd(const Task *task)
+{
+    for (unsigned i = 0; i < task->n; i++) {
+        g_autofree char *file = g_strdup_printf("%s/%u.rrd", task->path, i);
+
+        g_unlink(file);
+    }
+}
+
 static Found in_child(void (*run)(const Task *, bool, Found *), const Task *task, bool write)
 {
     Found found = {0};
@@ -442,6 +622,41 @@ static void bench_speed(const GPtrArray *traces, const char *dir, bool encrypted
     }
 }
 
+static void bench_rrd(const GPtrArray *traces, const char *dir)
+{
+    g_autofree char *a = g_build_filename(dir, "ours.db", NULL);
+    Task ours = {.traces = traces, .path = a}, theirs = {.traces = traces, .path = dir};
+    double t[2][3][ROUNDS];
+    size_t values = 0;
+    Found x = {0}, y = {0};
+
+    while (ours.n < traces->len && values < SPEED_VALUE) {
+        values += ((const Trace *)traces->pdata[ours.n++])->values;
+    }
+    theirs.n = ours.n;
+    for (int round = 0; round < ROUNDS; round++) {
+        ours.batch = theirs.batch = UINT_MAX;
+        x = in_child(run_ours, &ours, true);
+        y = in_child(run_rrd, &theirs, true);
+        t[0][0][round] = x.seconds;
+        t[1][0][round] = y.seconds;
+        t[0][2][round] = in_child(run_ours, &ours, false).seconds;
+        t[1][2][round] = in_child(run_rrd, &theirs, false).seconds;
+        forget(a);
+        forget_rrd(&theirs);
+        ours.batch = theirs.batch = 60;
+        t[0][1][round] = in_child(run_ours, &ours, true).seconds;
+        t[1][1][round] = in_child(run_rrd, &theirs, true).seconds;
+        forget(a);
+        forget_rrd(&theirs);
+    }
+    print_row("bytes-per-sample-vs-rrdtool", "file bytes", x.file_bytes / (double)values,
+              y.file_bytes / (double)values, x.file_bytes / y.file_bytes, 0);
+    print_rate("ingest-vs-rrdtool", t[0][0], t[1][0], values);
+    print_rate("append-vs-rrdtool", t[0][1], t[1][1], values);
+    print_rate("scan-vs-rrdtool", t[0][2], t[1][2], values);
+}
+
 int main(int argc, char **argv)
 {
     g_autoptr(GPtrArray) traces = g_ptr_array_new_with_free_func(trace_free);
@@ -465,6 +680,11 @@ int main(int argc, char **argv)
     bench_bytes(traces, dir, values);
     bench_speed(traces, dir, false);
     bench_speed(traces, dir, true);
+    if (rrd_load()) {
+        bench_rrd(traces, dir);
+    } else {
+        fprintf(stderr, "bench-store: rows of RRDtool left out: librrd8 is not installed\n");
+    }
     printf("\n]}\n");
     g_rmdir(dir);
     return 0;
