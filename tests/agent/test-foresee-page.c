@@ -253,9 +253,9 @@ static void test_refused(Page *p, gconstpointer data)
     g_assert_nonnull(strstr(version, "99"));
     stop_writer(p);
     g_assert_cmpint(truncate(p->path, 100), ==, 0);
-    g_autofree char *cut = run(there, 1);
+    g_free(run(there, 1));
     g_assert_cmpint(truncate(p->path, FORE_PAGE_BYTES), ==, 0);
-    g_autofree char *no_daemon = run("--socket unix:/nonexistent/sock page web1", 3);
+    g_free(run("--socket unix:/nonexistent/sock page web1", 3));
 }
 
 /* Reads the terminal until @what comes. */

@@ -19,6 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     stats.prev.vcpus = stats.now.vcpus;
     stats.prev.has = stats.now.has;
-    g_autoptr(json_t) view = fore_stats_view(&stats);
+    json_decref(fore_stats_view(&stats));
     return 0;
 }

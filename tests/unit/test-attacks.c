@@ -305,8 +305,8 @@ static ForeJwsReason judge_header(const char *header, EVP_PKEY *signer, EVP_PKEY
 static void test_key_in_header(void)
 {
     static const char *const headers[] = {
-        "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"jwk\":{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\","
-        "\"y\":\"AA\"}}",
+        ("{\"alg\":\"ES256\",\"typ\":\"JWT\",\"jwk\":{\"kty\":\"EC\",\"crv\":\"P-256\","
+         "\"x\":\"AA\",\"y\":\"AA\"}}"),
         "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"x5c\":[\"MIIB\"]}",
         "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"x5u\":\"http://127.0.0.1/\",\"jku\":\"file:///\"}",
         "{\"alg\":\"ES256\",\"typ\":\"JWT\",\"kid\":\"../../../../dev/zero\"}",

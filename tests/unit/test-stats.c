@@ -54,8 +54,8 @@ static void test_refused(void)
         "[{\"provider\":\"kvm\",\"stats\":[{\"name\":\"exits\",\"value\":-1}]}]",
         "[{\"provider\":\"kvm\",\"stats\":[{\"name\":\"exits\",\"value\":1.5}]}]",
         "[{\"provider\":\"kvm\",\"stats\":[{\"name\":\"exits\",\"value\":true}]}]",
-        "[{\"provider\":\"kvm\",\"stats\":[{\"name\":\"exits\",\"value\":1},"
-        "{\"name\":\"exits\",\"value\":1}]}]",
+        ("[{\"provider\":\"kvm\",\"stats\":[{\"name\":\"exits\",\"value\":1},"
+         "{\"name\":\"exits\",\"value\":1}]}]"),
         "[{\"stats\":[]}]",
     };
     ForeStatsTotals t = {.vcpus = 77};
