@@ -7,6 +7,7 @@
  * Verification goes row by row, so that it can be done in steps between two samples; a whole one
  * also asks SQLite and SQLCipher, which read every page in one go.
  */
+#include <glib/gstdio.h>
 #include <math.h>
 #include <string.h>
 
@@ -189,6 +190,78 @@ bool fore_store_each_damage(ForeStore *store, ForeStoreDamage fn, gpointer data,
            sqlite3_column_int64(stmt, 4), data);
     }
     return got == 0;
+}
+
+/* --- a file that cannot be written to --- */
+
+typedef struct {
+    char *kind, *key, *json;
+} Record;
+
+static void record_free(gpointer data)
+{
+    Record *r = data;
+
+    g_free(r->kind);
+    g_free(r->key);
+    g_free(r->json);
+    g_free(r);
+}
+
+/* As many as can be read before a damaged page comes */
+static GPtrArray *save_records(ForeStore *store)
+{
+    GPtrArray *records = g_ptr_array_new_with_free_func(record_free);
+    sqlite3_stmt *stmt = NULL;
+
+    fore_db_recover(store->db);
+    if (fore_db_handle(store->db) != NULL &&
+        sqlite3_prepare_v2(fore_db_handle(store->db), "SELECT kind,key,json FROM record", -1, &stmt,
+                           NULL) == SQLITE_OK) {
+        while (sqlite3_step(stmt) == SQLITE_ROW) {
+            Record *r = g_new0(Record, 1);
+
+            r->kind = g_strdup((const char *)sqlite3_column_text(stmt, 0));
+            r->key = g_strdup((const char *)sqlite3_column_text(stmt, 1));
+            r->json = g_strdup((const char *)sqlite3_column_text(stmt, 2));
+            g_ptr_array_add(records, r);
+        }
+    }
+    sqlite3_finalize(stmt);
+    return records;
+}
+
+bool fore_store_set_aside(ForeStore *store, const char *why)
+{
+    const char *path = fore_db_path(store->db);
+    g_autoptr(GPtrArray) records = save_records(store);
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%S");
+    g_autofree char *aside = g_strdup_printf("%s.damaged-%s", path, time);
+    g_autofree char *wal = g_strconcat(path, "-wal", NULL);
+    g_autofree char *aside_wal = g_strconcat(aside, "-wal", NULL);
+    g_autofree char *base = g_path_get_basename(aside);
+    bool ok = true;
+
+    fore_db_suspend(store->db);
+    if (g_file_test(aside, G_FILE_TEST_EXISTS) || g_rename(path, aside) != 0) {
+        return false;
+    }
+    if (g_file_test(wal, G_FILE_TEST_EXISTS)) {
+        ok = g_rename(wal, aside_wal) == 0; /* a log must not meet another file */
+    }
+    ok = ok && fore_store_ready(store, NULL);
+    for (guint i = 0; ok && i < records->len; i++) {
+        const Record *r = records->pdata[i];
+
+        ok = fore_store_put(store, r->kind, r->key, r->json, NULL);
+    }
+    store->damaged++;
+    g_snprintf(store->damage, sizeof(store->damage), "the file was damaged and is now '%.60s'",
+               base);
+    g_snprintf(store->reason, sizeof(store->reason),
+               "a new file was begun; the old one was damaged and is now '%.60s'", base);
+    return ok;
 }
 
 /* --- verification --- */

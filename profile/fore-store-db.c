@@ -463,7 +463,8 @@ static bool open_handle(ForeDb *db, int page_bytes, GError **error)
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY;"
                 "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;"
                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;"
-                "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4194304",
+                "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4194304;"
+                "PRAGMA wal_autocheckpoint=128",
                 "opening", error);
 }
 

@@ -152,6 +152,11 @@ void fore_store_rekey_sweep(const char *store_path);
 /** fore_store_is_damage: @error tells of a page or chunk that is not as it was written */
 bool fore_store_is_damage(const GError *error);
 /**
+ * fore_store_set_aside: the file cannot be written to because it is damaged: move it to
+ * FILE.damaged-TIME and begin a new one with the records that can still be read
+ */
+bool fore_store_set_aside(ForeStore *store, const char *why);
+/**
  * fore_store_damage_span: note it; and move the row into quarantine, unless it is a page that
  * cannot be read: that may be the disk, and come back
  * @chunk: row of the one chunk, or 0: the times of the span, and with them all of it

@@ -222,6 +222,12 @@ bool fore_store_flush(ForeStore *store, GError **error)
     g_autoptr(GError) why = NULL;
     bool ok = write_all(store, &why);
 
+    if (!ok && fore_store_is_damage(why) && store->rekey == NULL) {
+        ok = fore_store_set_aside(store, why->message) && write_all(store, NULL);
+        if (ok) {
+            return true; /* the reason stays: somebody has to look at the old file */
+        }
+    }
     fore_store_note(store, why);
     if (!ok) {
         g_propagate_error(error, g_steal_pointer(&why));

@@ -445,6 +445,70 @@ static void test_flipped_read(Place *place, gconstpointer data)
     g_assert_cmpuint(refused, >=, 1);
 }
 
+static void count(const char *k, const char *json, gpointer n)
+{
+    (*(unsigned *)n)++;
+}
+
+/* A page that every write needs: the file is moved aside, the ledger and what memory has go on. */
+static void test_set_aside(Place *place, gconstpointer data)
+{
+    g_autoptr(GDir) dir = NULL;
+    unsigned n = 0, aside = 0;
+    const char *name;
+    struct stat st;
+    off_t size;
+
+    {
+        g_autoptr(ForeStore) store = must_open(place->path);
+
+        append(store, 0, 300);
+        g_assert_true(fore_store_put(store, "ledger", "a", "{}", NULL));
+    }
+    g_assert_cmpint(stat(place->path, &st), ==, 0);
+    size = st.st_size;
+    for (off_t page = 16384; page < size && aside == 0; page += 16384) {
+        g_autoptr(ForeStore) store = NULL;
+        g_autoptr(GArray) w = NULL;
+        ForeStoreHealth health;
+
+        flip_bit(place->path, page + 100);
+        store = fore_store_open(place->path, key, NULL);
+        if (store != NULL) {
+            append(store, 300, 400);
+            (void)fore_store_flush(store, NULL);
+            fore_store_health(store, &health);
+            if (strstr(health.reason, "a new file was begun") != NULL) {
+                aside++;
+                g_assert_true(health.disk_ok);
+                w = fore_store_window(store, "vm1", T0_MS + 300000, INT64_MAX, NULL);
+                g_assert_cmpuint(w->len, ==, 100);
+                g_assert_true(fore_store_each(store, "ledger", count, &n, NULL));
+                break;
+            }
+        }
+        g_clear_pointer(&store, fore_store_close);
+        flip_bit(place->path, page + 100);
+    }
+    g_assert_cmpuint(aside, ==, 1);
+    g_assert_cmpuint(n, <=, 1); /* unless the page was the ledger's own */
+    dir = g_dir_open(place->dir, 0, NULL);
+    for (n = 0; (name = g_dir_read_name(dir)) != NULL;) {
+        if (strstr(name, ".damaged-") != NULL) {
+            g_autofree char *path = g_build_filename(place->dir, name, NULL);
+
+            n++;
+            g_unlink(path);
+        }
+    }
+    g_assert_cmpuint(n, ==, 1);
+    {
+        g_autoptr(ForeStore) store = must_open(place->path);
+
+        assert_verifies(store);
+    }
+}
+
 static void test_second_process(Place *place, gconstpointer data)
 {
     g_autoptr(ForeStore) store = must_open(place->path);
@@ -532,7 +596,7 @@ static void test_full_disk(Place *place, gconstpointer data)
     ForeStore *store;
     uint64_t at, full;
 
-    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=8m") != 0) {
+    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=4m") != 0) {
         g_test_skip("needs: permission to mount a tmpfs");
         return;
     }
@@ -578,7 +642,7 @@ static void test_read_only(Place *place, gconstpointer data)
 {
     ForeStore *store;
 
-    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=8m") != 0) {
+    if (mount("tmpfs", place->dir, "tmpfs", 0, "size=4m") != 0) {
         g_test_skip("needs: permission to mount a tmpfs");
         return;
     }
@@ -647,6 +711,12 @@ static void test_file_gone(Place *place, gconstpointer data)
     fore_store_close(store);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define KILL_ROUNDS 15 /* each takes seconds there */
+#else
+#define KILL_ROUNDS 100
+#endif
+
 /* Child: ingest for ever, and tell through the pipe what was acknowledged. */
 static G_GNUC_NORETURN void ingest(const char *path, uint64_t from, int fd)
 {
@@ -667,17 +737,12 @@ static G_GNUC_NORETURN void ingest(const char *path, uint64_t from, int fd)
     _exit(1);
 }
 
-static void count(const char *k, const char *json, gpointer n)
-{
-    (*(unsigned *)n)++;
-}
-
 static void test_kill(Place *place, gconstpointer data)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(10);
     uint64_t from = 0;
 
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < KILL_ROUNDS; round++) {
         unsigned acks = 1 + (unsigned)g_rand_int_range(rand, 0, 12), records = 0;
         g_autoptr(GArray) w = NULL;
         uint64_t acked = 0;
@@ -734,6 +799,7 @@ int main(int argc, char **argv)
     add("/profile/store/a-wrong-key-is-refused", test_wrong_key);
     add("/profile/store/a-flipped-bit-is-found", test_flipped_bit);
     add("/profile/store/a-flipped-bit-never-gives-wrong-samples", test_flipped_read);
+    add("/profile/store/a-file-too-damaged-to-write-is-set-aside", test_set_aside);
     add("/profile/store/a-second-owner-is-refused", test_second_process);
     add("/profile/store/a-newer-schema-is-refused", test_newer_schema);
     add("/profile/store/what-cannot-be-opened-says-why", test_no_folder);
