@@ -250,7 +250,11 @@ class Pathway:
         return done.returncode, answer, nodes, {r for n in answer.get("nodes", ()) for r in n["reasons"]}
 
     def affirmed(self):
+        until = time.monotonic() + 20  # foreseed connects anew to a PAM that was started anew
         code, answer, _, _ = self.attest()
+        while "pam:unreachable" in answer.get("error", "") and time.monotonic() < until:
+            time.sleep(0.5)
+            code, answer, _, _ = self.attest()
         check(code == 0 and answer["verdict"] == "affirming", f"exit {code}: {answer}")
         return answer
 
