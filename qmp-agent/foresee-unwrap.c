@@ -108,6 +108,14 @@ static int run(bool wrap, const char *uri)
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        puts("usage: foresee-unwrap wrap|unwrap pkcs11:URI [MODULE]\n\nSee foresee-unwrap(8).");
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("foresee-unwrap " FORE_VERSION);
+        return 0;
+    }
     if (argc < 3 || argc > 4 || (strcmp(argv[1], "wrap") != 0 && strcmp(argv[1], "unwrap") != 0) ||
         strncmp(argv[2], "pkcs11:", 7) != 0) {
         fprintf(stderr, "usage: foresee-unwrap wrap|unwrap pkcs11:URI [MODULE]\n");
