@@ -447,7 +447,8 @@ static void disconnect(ForeDb *db)
 static bool open_handle(ForeDb *db, int page_bytes, GError **error)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    g_autofree char *page_size = g_strdup_printf("PRAGMA cipher_page_size=%d", page_bytes);
+    g_autofree char *page_size =
+        g_strdup_printf("PRAGMA cipher_log_level=NONE; PRAGMA cipher_page_size=%d", page_bytes);
     int rc = sqlite3_open_v2(db->path, &db->handle, flags, NULL);
 
     if (rc != SQLITE_OK) {
@@ -456,8 +457,7 @@ static bool open_handle(ForeDb *db, int page_bytes, GError **error)
     if (sqlite3_db_readonly(db->handle, "main") == 1) {
         return fore_db_fail(db, SQLITE_READONLY, "opening", error);
     }
-    return exec(db, "PRAGMA cipher_log_level=NONE; PRAGMA cipher_memory_security=ON",
-                "guarding its memory", error) &&
+    return exec(db, "PRAGMA cipher_memory_security=ON", "guarding its memory", error) &&
            give_key(db, error) && exec(db, page_size, "opening", error) &&
            exec(db,
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY;"
