@@ -135,7 +135,7 @@ int fore_cli_anomaly_list(ForeCli *cli, int argc, char **argv)
         {"limit", 0, 0, G_OPTION_ARG_INT, &o.limit, "At most so many, oldest first (500)", "N"},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("[VM] - recorded anomalies");
+    g_autoptr(GOptionContext) context = g_option_context_new("list [VM] - recorded anomalies");
     g_autoptr(GError) error = NULL;
     int code;
 

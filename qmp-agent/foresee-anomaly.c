@@ -246,7 +246,7 @@ static int run_score(int argc, char **argv)
          "Add a column 'reason': in words, where the score is an alarm", NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("- score a series as a stream");
+    g_autoptr(GOptionContext) context = g_option_context_new("score - score a series as a stream");
     g_autoptr(GError) error = NULL;
     int code = CLI_OK;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* foresee(1): picks the command; each command is a file of its own. */
+#include <locale.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,50 +9,92 @@
 #include "common/fore-error.h"
 #include "qmp-agent/foresee-cli.h"
 
+/* @has_options: the command parses options, --help among them, itself. */
 static const struct {
     const char *name;
     ForeCliCommand run;
+    bool has_options;
+    const char *help;
 } commands[] = {
-    {"vm", fore_cli_vm},           {"forecast", fore_cli_forecast}, {"attest", fore_cli_attest},
-    {"ledger", fore_cli_ledger},   {"events", fore_cli_events},     {"explain", fore_cli_explain},
-    {"status", fore_cli_status},   {"train", fore_cli_train},       {"doctor", fore_cli_doctor},
-    {"store", fore_cli_store},     {"pam", fore_cli_pam},           {"policy", fore_cli_policy},
-    {"audit", fore_cli_audit},     {"page", fore_cli_page},         {"plot", fore_cli_plot},
-    {"anomaly", fore_cli_anomaly}, {"backtest", fore_cli_backtest},
+    {"vm", fore_cli_vm, false,
+     "  vm list                          VMs, their mode, state and capacity\n"
+     "  vm show NAME                     everything known about one\n"
+     "  vm args NAME --uuid UUID         QEMU arguments that attach a VM (profiler, SEA port, "
+     "QMP)\n"
+     "  vm add NAME --uuid U [--dir DIR | --qmp P --page P --sea P] [KEY=VALUE...]\n"
+     "  vm set NAME KEY=VALUE...         policy: mode=observe|recommend|enforce, max-vcpus=8, ...\n"
+     "  vm enroll NAME NODE...           enrol the VM's vTPM and the nodes of its pathway\n"
+     "  vm remove NAME                   forget it; the guest keeps what it has\n"},
+    {"forecast", fore_cli_forecast, false,
+     "  forecast NAME                    demand to come, as quantiles\n"},
+    {"attest", fore_cli_attest, false,
+     "  attest NAME [--last]             attest the pathway now, or show the newest verdict\n"},
+    {"ledger", fore_cli_ledger, false,
+     "  ledger [NAME]                    promises and how far they got\n"},
+    {"events", fore_cli_events, true,
+     "  events [-f] [--after ID]         what happened; -f follows what happens\n"},
+    {"page", fore_cli_page, true,
+     "  page [NAME | --file PATH]        what it executes, live; --once, --csv, --json\n"},
+    {"anomaly", fore_cli_anomaly, false,
+     "  anomaly score --in FILE --out FILE   score timestamp,value lines as a stream; --dir, "
+     "--explain\n"
+     "  anomaly list [VM] [--since TIME | --last-night]   what was recorded; --min-score, "
+     "--until\n"},
+    {"explain", fore_cli_explain, false,
+     "  explain NAME                     the terms of the newest decision\n"},
+    {"train", fore_cli_train, true,
+     "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
+     "  train --resume                   go on with a training that was cut short\n"
+     "  train --data DIR --out FILE      learn from recorded traces; no daemon needed\n"},
+    {"backtest", fore_cli_backtest, true,
+     "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"},
+    {"plot", fore_cli_plot, true,
+     "  plot VM|FILE [-o SVG] [--ahead N] [--last S]   picture: actual, median, P5-P95, "
+     "anomalies\n"},
+    {"store", fore_cli_store, true,
+     "  store stats | verify | vacuum | rekey | export | import [--db FILE]   the history\n"},
+    {"status", fore_cli_status, false,
+     "  status                           the daemon, its store, model and PAM\n"},
+    {"doctor", fore_cli_doctor, false,
+     "  doctor                           look at this machine and say what is missing\n"},
+    {"pam", fore_cli_pam, false,
+     "  pam pin | nodes | enroll-node | learn | set-reference | release | forget | assign | "
+     "revoke\n"
+     "                                   operate the PAM\n"},
+    {"policy", fore_cli_policy, true,
+     "  policy check|sign|show FILE, policy learn vm|node ID   reference manifests\n"},
+    {"audit", fore_cli_audit, true,
+     "  audit verify [--dir DIR]         is the PAM's audit log whole?\n"},
 };
 
-static const char description[] =
-    "Commands:\n"
-    "  vm list                          VMs, their mode, state and capacity\n"
-    "  vm show NAME                     everything known about one\n"
-    "  vm args NAME --uuid UUID         QEMU arguments that attach a VM (profiler, SEA port, QMP)\n"
-    "  vm add NAME --uuid U [--dir DIR | --qmp P --page P --sea P] [KEY=VALUE...]\n"
-    "  vm set NAME KEY=VALUE...         policy: mode=observe|recommend|enforce, max-vcpus=8, ...\n"
-    "  vm enroll NAME NODE...           enrol the VM's vTPM and the nodes of its pathway\n"
-    "  vm remove NAME                   forget it; the guest keeps what it has\n"
-    "  forecast NAME                    demand to come, as quantiles\n"
-    "  attest NAME [--last]             attest the pathway now, or show the newest verdict\n"
-    "  ledger [NAME]                    promises and how far they got\n"
-    "  events [-f] [--after ID]         what happened; -f follows what happens\n"
-    "  page [NAME | --file PATH]        what it executes, live; --once, --csv, --json\n"
-    "  anomaly score --in FILE --out FILE   score timestamp,value lines as a stream; --dir, "
-    "--explain\n"
-    "  anomaly list [VM] [--since TIME | --last-night]   what was recorded; --min-score, --until\n"
-    "  explain NAME                     the terms of the newest decision\n"
-    "  train [NAME] [--epochs N] [--seed N]   train on the recorded history\n"
-    "  train --resume                   go on with a training that was cut short\n"
-    "  train --data DIR --out FILE      learn from recorded traces; no daemon needed\n"
-    "  backtest --split DIR --out FC.csv      forecast recorded traces; no daemon needed\n"
-    "  plot VM|FILE [-o SVG] [--ahead N] [--last S]   picture: actual, median, P5-P95, anomalies\n"
-    "  store stats | verify | vacuum | rekey | export | import [--db FILE]   the history\n"
-    "  status                           the daemon, its store, model and PAM\n"
-    "  doctor                           look at this machine and say what is missing\n"
-    "  pam pin | nodes | enroll-node | learn | set-reference | release | forget | assign | revoke\n"
-    "                                   operate the PAM\n"
-    "  policy check|sign|show FILE, policy learn vm|node ID   reference manifests\n"
-    "  audit verify [--dir DIR]         is the PAM's audit log whole?\n"
-    "\n"
-    "See foresee(1).\n";
+static char *describe(void)
+{
+    GString *text = g_string_new("Commands:\n");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_string_append(text, commands[i].help);
+    }
+    g_string_append(text, "\n'foresee COMMAND --help' says more. See foresee(1).\n");
+    return g_string_free(text, FALSE);
+}
+
+static int run_command(ForeCli *cli, int argc, char **argv)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(argv[0], commands[i].name) != 0) {
+            continue;
+        }
+        if (!commands[i].has_options && argc == 2 &&
+            (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+            printf("Usage: foresee [OPTION...] COMMAND\n\n%s\nSee foresee(1).\n", commands[i].help);
+            return CLI_OK;
+        }
+        g_autofree char *name = g_strdup_printf("foresee %s", commands[i].name);
+        g_set_prgname(name); /* what --help of a command begins with */
+        return commands[i].run(cli, argc, argv);
+    }
+    return fore_cli_usage("unknown command '%s'", argv[0]);
+}
 
 int fore_cli_usage(const char *format, ...)
 {
@@ -156,8 +199,11 @@ int main(int argc, char **argv)
     };
     g_autoptr(GOptionContext) options = g_option_context_new("COMMAND [ARGUMENT...]");
     g_autoptr(GError) error = NULL;
-    int code = -1;
+    g_autofree char *description = describe();
+    int code;
 
+    setlocale(LC_CTYPE,
+              ""); /* GLib's help has a character beyond ASCII; numbers stay as they are */
     signal(SIGPIPE, SIG_DFL);
     g_option_context_add_main_entries(options, entries, NULL);
     g_option_context_set_description(options, description);
@@ -176,14 +222,7 @@ int main(int argc, char **argv)
         const char *from_env = g_getenv("FORESEE_SOCKET");
         cli.socket = g_strdup(from_env != NULL ? from_env : "unix:/run/foresee/foreseed.sock");
     }
-    for (unsigned i = 0; i < G_N_ELEMENTS(commands) && code < 0; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0) {
-            code = commands[i].run(&cli, argc - 1, argv + 1);
-        }
-    }
-    if (code < 0) {
-        code = fore_cli_usage("unknown command '%s'", argv[1]);
-    }
+    code = run_command(&cli, argc - 1, argv + 1);
     g_free(cli.socket);
     g_free(cli.pam);
     g_free(cli.pam_pin);

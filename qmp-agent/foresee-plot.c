@@ -339,7 +339,7 @@ int fore_cli_plot(ForeCli *cli, int argc, char **argv)
          "NAME"},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("plot VM|FILE");
+    g_autoptr(GOptionContext) context = g_option_context_new("VM|FILE");
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);

@@ -216,7 +216,7 @@ int fore_cli_events(ForeCli *cli, int argc, char **argv)
         {"after", 0, 0, G_OPTION_ARG_INT64, &after, "Only events after this id", "ID"},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("events");
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);

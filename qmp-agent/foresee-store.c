@@ -312,7 +312,7 @@ int fore_cli_store(ForeCli *cli, int argc, char **argv)
         {"expire", 0, 0, G_OPTION_ARG_NONE, &s.expire, "Drop what is too old first", NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("store COMMAND");
+    g_autoptr(GOptionContext) context = g_option_context_new("COMMAND");
     g_autoptr(GError) error = NULL;
     int code;
 

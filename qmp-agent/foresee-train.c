@@ -63,7 +63,7 @@ int fore_cli_train(ForeCli *cli, int argc, char **argv)
          NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("train");
+    g_autoptr(GOptionContext) context = g_option_context_new("[NAME]");
     g_autoptr(GError) error = NULL;
     g_autoptr(ForeClient) client = NULL;
     g_autoptr(json_t) ret = NULL;

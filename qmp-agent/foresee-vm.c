@@ -38,7 +38,7 @@ static bool parse(Options *o, int argc, char **argv)
         {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_STRING_ARRAY, &o->rest, NULL, NULL},
         {NULL},
     };
-    g_autoptr(GOptionContext) context = g_option_context_new("vm");
+    g_autoptr(GOptionContext) context = g_option_context_new("add|args NAME [KEY=VALUE...]");
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
