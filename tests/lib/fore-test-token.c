@@ -34,11 +34,22 @@ const char *fore_test_token_module(void)
     return first_of(modules, G_N_ELEMENTS(modules));
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 const char *fore_test_token_missing(void)
 {
     g_autofree char *util = g_find_program_in_path("softhsm2-util");
 
-#ifdef __SANITIZE_ADDRESS__
+#if SANITIZED
     return "a build without AddressSanitizer (the pkcs11 provider needs RTLD_DEEPBIND)";
 #endif
     if (fore_test_token_module() == NULL || util == NULL) {
