@@ -44,7 +44,7 @@ void fore_aggregate_weights(const ForeAggregate *agg, unsigned slot, const bool 
         best = takes_part(agg, awake, m) ? MIN(best, loss[m]) : best;
     }
     /* a relative regret of 1/sqrt(n) is what chance alone brings */
-    rate = EAGERNESS * sqrt(agg->seen[slot]) / (best + 1e-300);
+    rate = EAGERNESS * sqrt(agg->seen[slot]) / (best + agg->expected + 1e-300);
     for (unsigned m = 0; m < agg->n_member; m++) {
         ret_weight[m] = takes_part(agg, awake, m)
                             ? agg->prior[m] * exp(-MIN(rate * (loss[m] - best), 700.0))

@@ -18,6 +18,7 @@ typedef struct {
     double prior[FORE_AGGREGATE_MAX_MEMBER]; /* 0: left out */
     double *loss;                            /* [n_slot][n_member] discounted sums */
     double *seen;                            /* [n_slot] discounted number of truths */
+    double expected; /* loss that a good member has anyway, in the unit of the losses; 0 unknown */
 } ForeAggregate;
 
 /** fore_aggregate_init: @prior: [n_member], >= 0, at least one above 0 */

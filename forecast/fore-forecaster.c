@@ -2,7 +2,8 @@
 /*
  * How it works.  Each step: the sample's demand is the truth for forecasts issued 1 to 12 steps
  * ago; these are scored, the calibration and the baseline learn from them; then the sample goes
- * through the LSTM, whose state is all it keeps of the past, and the corrected quantiles go out.
+ * through the LSTM, whose state is all it keeps of the past; its quantiles, corrected for coverage,
+ * join those of the classical members (fore-ensemble), and the mixture goes out.
  *
  * Invariants of a forecast that is valid: every number finite, none negative, quantiles rise, a
  * peak does not fall with its horizon, and nothing exceeds LIMIT times the highest demand that
@@ -12,14 +13,17 @@
  * Demotion is decided in fore-judge.c: ours beside last value and the same time yesterday.
  *
  * Many VMs: what each does alone (scores, features, calibration) is done for one after the other;
- * the network runs for all of a model at once.  The memory of one VM is about 130 KiB.
+ * the network runs for all of a model at once.  The memory of one VM is about 0.85 MiB, most of it
+ * what the classical members of the mixture remember (fore-ensemble).
  */
 #include <math.h>
 #include <string.h>
 
 #include "forecast/fore-baseline.h"
 #include "forecast/fore-calibration.h"
+#include "forecast/fore-ensemble.h"
 #include "forecast/fore-judge.h"
+#include "forecast/fore-mixture.h"
 #include "forecast/fore-model.h"
 
 #define KEPT_SAMPLES 120
@@ -52,7 +56,10 @@ struct ForeForecaster {
     ForeTruth truth;
     ForeCalibration calibration;
     ForeBaseline *rival[FORE_RIVAL_N];
+    ForeEnsemble *ensemble;          /* from the first sample on */
     Issued issued[FORE_MAX_HORIZON]; /* by count % FORE_MAX_HORIZON; NAN: none */
+    /* before it was mixed: what its calibration learns from */
+    Issued issued_lstm[FORE_MAX_HORIZON];
     Issued issued_rival[FORE_RIVAL_N][FORE_MAX_HORIZON];
     ForeJudge judge;
 };
@@ -115,6 +122,7 @@ void fore_forecaster_free(ForeForecaster *fc)
     for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
         fore_baseline_free(fc->rival[i]);
     }
+    fore_ensemble_free(fc->ensemble);
     g_free(fc->h);
     g_free(fc->c);
     g_free(fc->scratch);
@@ -215,6 +223,10 @@ void fore_forecaster_set_model(ForeForecaster *fc, ForeModel *model)
     fore_calibration_init(&fc->calibration);
     for (unsigned k = 0; k < FORE_MAX_HORIZON; k++) {
         fill_nan(fc->issued[k]);
+        fill_nan(fc->issued_lstm[k]);
+    }
+    if (fc->ensemble != NULL) {
+        fore_ensemble_restart(fc->ensemble);
     }
     /* another model is judged anew */
     fore_judge_init(&fc->judge);
@@ -240,18 +252,19 @@ static void score_and_learn(ForeForecaster *fc, const double demand[FORE_RES_N])
         ForeResource res = (ForeResource)(g / (FORE_N_HORIZON * FORE_KIND_N));
         double y = fore_truth_get(&fc->truth, res, kind, h);
         uint64_t then = (fc->count + FORE_MAX_HORIZON - fore_horizons[h]) % FORE_MAX_HORIZON;
-        double ours[FORE_N_QUANTILE], rivals[FORE_RIVAL_N][FORE_N_QUANTILE];
+        double lstm[FORE_N_QUANTILE], ours[FORE_N_QUANTILE], rivals[FORE_RIVAL_N][FORE_N_QUANTILE];
 
         if (!isfinite(y) || !isfinite(fc->issued[then][g][0])) {
             continue;
         }
         for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
+            lstm[k] = (double)fc->issued_lstm[then][g][k];
             ours[k] = (double)fc->issued[then][g][k];
             for (unsigned i = 0; i < FORE_RIVAL_N; i++) {
                 rivals[i][k] = (double)fc->issued_rival[i][then][g][k];
             }
         }
-        fore_calibration_observe(&fc->calibration, g, ours, y);
+        fore_calibration_observe(&fc->calibration, g, lstm, y);
         if (kind == FORE_KIND_PEAK && isfinite(rivals[FORE_RIVAL_LAST][0])) {
             fore_judge_score(now, res, ours, rivals, y);
             scored++;
@@ -297,12 +310,39 @@ static void step_begin(ForeForecaster *fc, const ForeSample *sample, ForeForecas
         }
     }
     fill_nan(fc->issued[slot]);
+    fill_nan(fc->issued_lstm[slot]);
+    if (fc->ensemble == NULL) {
+        fc->ensemble = fore_ensemble_new(fc->step_ns, sample->wall_ms);
+    }
     keep_sample(fc, sample, demand);
     fc->silence = known ? 0 : fc->silence + 1;
     fc->has_state |= known && fc->model != NULL;
     if (fc->model != NULL) {
         fore_features_step(&fc->model->norm, &fc->features, sample, ret_x, ret_scale);
     }
+}
+
+/* The LSTM's quantiles become those of the mixture. */
+static void mix(ForeForecaster *fc, const double scale[FORE_RES_N], Quantiles q)
+{
+    double demand[FORE_RES_N];
+    ForeExpectation expected[FORE_RES_N];
+
+    fore_features_demand(&fc->kept[(fc->count - 1) % KEPT_SAMPLES], demand);
+    for (unsigned r = 0; r < FORE_RES_N; r++) {
+        expected[r].highest = highest_known(fc, (ForeResource)r, scale[r]);
+        expected[r].loss = scale[r] * fc->model->facts.validation_loss;
+    }
+    fore_ensemble_step(fc->ensemble, demand, expected, q);
+}
+
+/* Without a forecast the classical members still learn. */
+static void watch(ForeForecaster *fc)
+{
+    double demand[FORE_RES_N];
+
+    fore_features_demand(&fc->kept[(fc->count - 1) % KEPT_SAMPLES], demand);
+    fore_ensemble_watch(fc->ensemble, demand);
 }
 
 /* Second half, when there is a model: @raw: [FORE_MODEL_N_OUT] of the network. */
@@ -313,9 +353,13 @@ static void step_end(ForeForecaster *fc, const ForeReal *raw, const double scale
     Quantiles q;
 
     if (!quantiles_of(raw, scale, q) || !fc->has_state || fc->silence > MAX_SILENCE) {
+        watch(fc);
         return;
     }
     fore_calibration_apply(&fc->calibration, q);
+    bound(fc, scale, q);
+    keep_issued(q, fc->issued_lstm[slot]);
+    mix(fc, scale, q);
     bound(fc, scale, q);
     keep_issued(q, fc->issued[slot]);
     write_forecast(q, ret);
@@ -332,7 +376,14 @@ void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeFore
     if (fc->model != NULL) {
         fore_lstm_step(&fc->model->shape, fc->model->params, x, fc->h, fc->c, fc->scratch, raw);
         step_end(fc, raw, scale, ret);
+    } else {
+        watch(fc);
     }
+}
+
+const char *fore_forecast_member_name(unsigned member)
+{
+    return member == FORE_MIXTURE_GUEST ? "lstm" : fore_mixture_member_name(member);
 }
 
 /* What one product needs, rows of up to AT_ONCE VMs of one model. */
@@ -440,5 +491,8 @@ void fore_forecaster_health(const ForeForecaster *fc, ForeForecastHealth *ret)
         ret->baseline_loss[r] = fore_judge_wql(&fc->judge, res, FORE_RIVAL_LAST);
         ret->seasonal_loss[r] = fore_judge_wql(&fc->judge, res, FORE_RIVAL_SEASON);
         ret->coverage95[r] = fore_judge_coverage95(&fc->judge, res);
+        if (fc->ensemble != NULL) {
+            fore_ensemble_members(fc->ensemble, res, ret->member[r]);
+        }
     }
 }

@@ -78,6 +78,11 @@ void fore_forecaster_step(ForeForecaster *fc, const ForeSample *sample, ForeFore
 void fore_forecaster_step_many(ForeForecaster *const *fc, const ForeSample *const *samples,
                                ForeForecast *const *ret, size_t n);
 
+/* Members of the live mixture, by number; fore_forecast_member_name() names them. */
+#define FORE_FORECAST_MEMBERS 18
+/** fore_forecast_member_name: "last", "ar", "analogue", ... and "lstm" */
+const char *fore_forecast_member_name(unsigned member);
+
 /* How it has done lately (last 300 scored steps). */
 typedef struct {
     unsigned scored;         /* forecasts whose truth has come */
@@ -86,6 +91,7 @@ typedef struct {
     double coverage95[FORE_RES_N];    /* share of truths <= P95 of the peak forecast */
     double seasonal_loss[FORE_RES_N]; /* the same of yesterday; 0 until there was one */
     bool demoted;
+    double member[FORE_RES_N][FORE_FORECAST_MEMBERS]; /* weight in the mixture, sums to 1 */
     const char *behind; /* whom it fell behind when demoted: "last-value", "seasonal-naive" */
 } ForeForecastHealth;
 void fore_forecaster_health(const ForeForecaster *fc, ForeForecastHealth *ret);

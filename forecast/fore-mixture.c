@@ -30,6 +30,7 @@ typedef struct {
     double *said;          /* [ORIGINS][n_member][n_out] own unit; NAN: asleep */
     double *mixed;         /* [ORIGINS][n_out] own unit, as given out; NAN: nothing was */
     bool waiting[ORIGINS]; /* [origin % ORIGINS]: a forecast was made there */
+    double highest;        /* known from elsewhere */
     uint64_t scored;
     double loss, loss_last, loss_season, covered, count; /* discounted sums */
 } Stream;
@@ -279,7 +280,7 @@ static void mix_target(const ForeMixture *mix, Stream *st, unsigned t, const dou
 {
     const ForeSeriesConfig *c = &mix->config.series;
     double last = fore_series_last(st->series), scale = fore_series_scale(st->series);
-    double most = HEADROOM * fore_series_peak(st->series);
+    double most = HEADROOM * MAX(fore_series_peak(st->series), st->highest);
     double z[FORE_SERIES_MAX_LEVEL], weight[FORE_MIXTURE_MAX_MEMBER];
 
     for (unsigned q = 0; q < c->n_level; q++) {
@@ -296,7 +297,9 @@ static void mix_target(const ForeMixture *mix, Stream *st, unsigned t, const dou
         }
         z[q] = q > 0 ? MAX(z[q], z[q - 1]) : z[q];
     }
-    fore_conformal_apply(&st->conformal, t, c->n_level, mix->median, z);
+    if (!mix->config.uncorrected) {
+        fore_conformal_apply(&st->conformal, t, c->n_level, mix->median, z);
+    }
     for (unsigned q = 0; q < c->n_level; q++) {
         ret[q] = CLAMP(last + scale * sinh(CLAMP(z[q], -30.0, 30.0)), 0.0, most);
     }
@@ -346,6 +349,32 @@ void fore_mixture_step(ForeMixture *mix, const double *value, const double *gues
         for (unsigned k = 0; k < mix->n_out; k++) {
             ret[(size_t)i * mix->n_out + k] = NAN;
         }
+    }
+}
+
+void fore_mixture_expect(ForeMixture *mix, unsigned metric, double highest, double loss)
+{
+    Stream *st = &mix->stream[metric];
+
+    g_assert(metric < FORE_SERIES_METRICS && st->series != NULL);
+    st->highest = isfinite(highest) ? MAX(highest, 0.0) : 0.0;
+    st->aggregate.expected = isfinite(loss) ? MAX(loss, 0.0) : 0.0;
+}
+
+void fore_mixture_restart(ForeMixture *mix)
+{
+    for (unsigned i = 0; i < FORE_SERIES_METRICS; i++) {
+        Stream *st = &mix->stream[i];
+
+        if (st->series == NULL) {
+            continue;
+        }
+        fore_aggregate_done(&st->aggregate);
+        fore_aggregate_init(&st->aggregate, mix->n_out, mix->n_member, mix->prior);
+        memset(&st->conformal, 0, sizeof(st->conformal));
+        memset(st->waiting, 0, sizeof(st->waiting));
+        st->scored = 0;
+        st->loss = st->loss_last = st->loss_season = st->covered = st->count = 0.0;
     }
 }
 

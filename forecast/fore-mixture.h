@@ -32,6 +32,7 @@ typedef struct {
     unsigned n_guest;        /* 0..FORE_MIXTURE_MAX_GUEST */
     /* belief in each guest before it was seen, > 0; the model's forests have 1, its LSTM 0.4 */
     double guest_prior[FORE_MIXTURE_MAX_GUEST];
+    bool uncorrected; /* no correction for coverage: the guests bring their own */
     uint32_t without; /* bit mask of members left out (ablation); at least one must remain */
 } ForeMixtureConfig;
 
@@ -56,6 +57,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ForeMixture, fore_mixture_free)
  * up with a long history)
  */
 void fore_mixture_step(ForeMixture *mixture, const double *value, const double *guest, double *ret);
+
+/**
+ * fore_mixture_expect: what is known of @metric from elsewhere (training), own unit
+ * @highest: forecasts are bounded by 1.5 times this or the highest seen, whichever is more
+ * @loss: pinball loss, summed, that even a good member has; how much worse another one does is
+ * judged beside it, so that a calm hour decides nothing.  0: only what was seen counts
+ */
+void fore_mixture_expect(ForeMixture *mixture, unsigned metric, double highest, double loss);
+/** fore_mixture_restart: a guest is somebody else now: forgets weights, coverage and forecasts that
+ * wait; what the classical members know of the past stays */
+void fore_mixture_restart(ForeMixture *mixture);
 
 typedef struct {
     uint64_t scored;                        /* forecasts whose truth has come */

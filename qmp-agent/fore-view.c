@@ -60,10 +60,18 @@ static json_t *view_health(const ForeVm *vm)
     health = json_pack("{s:i,s:b,s:s}", "scored", (int)h.scored, "demoted", (int)h.demoted,
                        "behind", h.behind != NULL ? h.behind : "");
     for (unsigned r = 0; r < FORE_RES_N; r++) {
+        json_t *members = json_object();
+
+        for (unsigned m = 0; m < FORE_FORECAST_MEMBERS; m++) {
+            if (h.member[r][m] > 0.0) {
+                json_object_set_new(members, fore_forecast_member_name(m),
+                                    json_real(h.member[r][m]));
+            }
+        }
         json_object_set_new(health, fore_resource_names[r],
-                            json_pack("{s:f,s:f,s:f,s:f}", "loss", h.loss[r], "baseline-loss",
+                            json_pack("{s:f,s:f,s:f,s:f,s:o}", "loss", h.loss[r], "baseline-loss",
                                       h.baseline_loss[r], "seasonal-loss", h.seasonal_loss[r],
-                                      "coverage95", h.coverage95[r]));
+                                      "coverage95", h.coverage95[r], "members", members));
     }
     return health;
 }

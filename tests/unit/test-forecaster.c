@@ -272,7 +272,8 @@ static void test_checkpoint(void)
 
 /*
  * The state that is carried is the state that re-running the window gives.  Compared by the
- * medians, which the calibration leaves alone: it starts anew with a model.
+ * medians, which the calibration leaves alone: it starts anew with a model.  So does what the
+ * members of the mixture have earned, which moves a median by less than 5 % of a burst.
  */
 static void test_state(void)
 {
@@ -294,10 +295,84 @@ static void test_state(void)
         for (unsigned i = 0; y.valid && i < FORE_RES_N * FORE_N_HORIZON; i++) {
             unsigned r = i / FORE_N_HORIZON, h = i % FORE_N_HORIZON;
 
-            g_assert_cmpfloat(x.point[r][h][FORE_Q50], ==, y.point[r][h][FORE_Q50]);
-            g_assert_cmpfloat(x.peak[r][h][FORE_Q50], ==, y.peak[r][h][FORE_Q50]);
+            double most = r == FORE_RES_VCPU ? 2.9 : 560.0 * (1 << 20); /* of a burst */
+
+            g_assert_cmpfloat_with_epsilon(x.point[r][h][FORE_Q50], y.point[r][h][FORE_Q50],
+                                           0.05 * most);
+            g_assert_cmpfloat_with_epsilon(x.peak[r][h][FORE_Q50], y.peak[r][h][FORE_Q50],
+                                           0.05 * most);
         }
     }
+}
+
+/*
+ * A VM that was never seen: the first forecast stands on what training knows of its kind, so its
+ * band is neither a point nor everything, and covers what comes.  Over 40 new VMs, 10 steps each:
+ * 0.80 allows for runs of misses, as bursts of 10 s fill the whole of what one of them shows.
+ */
+static void test_cold_start(void)
+{
+    unsigned covered = 0, truths = 0;
+
+    for (unsigned vm = 0; vm < 40; vm++) {
+        SyntheticConfig config = {.seed = 9000 + vm, .n = 24};
+        g_autoptr(Synthetic) s = synthetic_new(&config);
+        g_autoptr(ForeForecaster) fc = fore_forecaster_new(shared_model(), FORE_NS_PER_S);
+
+        for (unsigned t = 0; t < 10; t++) {
+            ForeForecast f;
+            double low, high, truth = s->samples[t + 5].value[FORE_FIELD_DEMAND_VCPU];
+
+            fore_forecaster_step(fc, &s->samples[t], &f);
+            g_assert_true(f.valid);
+            low = f.point[FORE_RES_VCPU][3][FORE_Q05];
+            high = f.point[FORE_RES_VCPU][3][FORE_Q95];
+            g_assert_cmpfloat(high - low, >, 0.02);
+            g_assert_cmpfloat(high, <, 6.0);
+            covered += truth <= high;
+            truths++;
+        }
+    }
+    g_test_message("a new VM's P95 covers %u of %u", covered, truths);
+    g_assert_cmpfloat(covered, >=, 0.80 * truths);
+}
+
+/*
+ * Work that the model was never shown, an even load that changes its level every 40 s: the
+ * classical members take the weight over, and the mixture loses less than the LSTM's share of it
+ * alone would.
+ */
+static void test_takes_over(void)
+{
+    g_autoptr(ForeForecaster) fc = fore_forecaster_new(shared_model(), FORE_NS_PER_S);
+    ForeForecastHealth before, after;
+    double sum = 0.0;
+
+    for (unsigned t = 0; t < 900; t++) {
+        ForeSample sample = {.mono_ns = (t + 1) * FORE_NS_PER_S, .wall_ms = (int64_t)t * 1000};
+        ForeForecast f;
+
+        sample.valid = 1u << FORE_FIELD_DEMAND_VCPU | 1u << FORE_FIELD_DEMAND_MEM;
+        sample.value[FORE_FIELD_DEMAND_VCPU] = 0.3 + 0.2 * (t / 40 * 7 % 5);
+        sample.value[FORE_FIELD_DEMAND_MEM] = 300.0 * (1 << 20);
+        fore_forecaster_step(fc, &sample, &f);
+        if (t == 0) {
+            fore_forecaster_health(fc, &before);
+        }
+    }
+    fore_forecaster_health(fc, &after);
+    for (unsigned m = 0; m < FORE_FORECAST_MEMBERS; m++) {
+        sum += after.member[FORE_RES_VCPU][m];
+    }
+    g_test_message("the LSTM's weight: %.3f, then %.3f; loss %.3f, last value %.3f",
+                   before.member[FORE_RES_VCPU][FORE_FORECAST_MEMBERS - 1],
+                   after.member[FORE_RES_VCPU][FORE_FORECAST_MEMBERS - 1],
+                   after.loss[FORE_RES_VCPU], after.baseline_loss[FORE_RES_VCPU]);
+    g_assert_cmpfloat_with_epsilon(sum, 1.0, 1e-9);
+    g_assert_cmpstr(fore_forecast_member_name(FORE_FORECAST_MEMBERS - 1), ==, "lstm");
+    g_assert_cmpfloat(before.member[FORE_RES_VCPU][FORE_FORECAST_MEMBERS - 1], >, 0.9);
+    g_assert_cmpfloat(after.member[FORE_RES_VCPU][FORE_FORECAST_MEMBERS - 1], <, 0.5);
+    g_assert_cmpfloat(after.loss[FORE_RES_VCPU], <, 1.5 * after.baseline_loss[FORE_RES_VCPU]);
 }
 
 #define MANY 300 /* more than go into one product */
@@ -604,6 +679,9 @@ int main(int argc, char **argv)
     g_test_add_func("/forecast/forecaster/survives-a-missing-profile-page", test_without_profile);
     g_test_add_func("/forecast/forecaster/checkpoint-forecasts-bit-for-bit", test_checkpoint);
     g_test_add_func("/forecast/forecaster/new-model-continues-from-the-kept-samples", test_state);
+    g_test_add_func("/forecast/forecaster/a-new-vm-gets-an-honest-width", test_cold_start);
+    g_test_add_func("/forecast/forecaster/classical-members-take-over-what-was-never-learned",
+                    test_takes_over);
     g_test_add_func("/forecast/forecaster/many-vms-step-as-one", test_many);
     g_test_add_func("/forecast/forecaster/covers-again-after-a-change-of-behaviour",
                     test_coverage_after_change);
