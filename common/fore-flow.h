@@ -133,6 +133,7 @@ typedef struct {
     uint64_t mem_bytes;
     uint64_t verdict_ns; /* monotonic time of the verdict */
     uint64_t expires_ns; /* monotonic */
+    bool must_hold;      /* the signed policy of the VM says: without a verdict, hold */
     char reason[96];     /* stable code(s) when not affirmed, e.g. "guest:pcr-mismatch" */
 } ForeGrantRef;
 

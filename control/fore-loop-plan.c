@@ -314,8 +314,8 @@ void fore_plan_grow(ForeLoop *loop, const double from[FORE_RES_N], const double 
                     bool reattest, ForeActions *out)
 {
     double to[FORE_RES_N] = {wanted[FORE_RES_VCPU], wanted[FORE_RES_MEM]};
-    bool relief =
-        loop->policy.relieve_memory && loop->swapping && to[FORE_RES_MEM] > from[FORE_RES_MEM];
+    bool relief = loop->policy.relieve_memory && !loop->must_hold && loop->swapping &&
+                  to[FORE_RES_MEM] > from[FORE_RES_MEM];
     char text[128];
 
     if (!fore_gate_may_ask(&loop->gate, &loop->policy, relief, loop->now_ns)) {

@@ -55,6 +55,7 @@ struct ForeLoop {
     uint64_t now_ns;
     bool frozen;
     bool swapping;
+    bool must_hold; /* the newest answer of the PAM said so: no relief, whatever the policy here */
     ForeCapacity capacity;
     bool capacity_known;
     bool synced; /* entries that were open at start have been settled by truth */

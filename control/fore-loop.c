@@ -520,6 +520,7 @@ void fore_loop_step(ForeLoop *loop, const ForeEvent *event, uint64_t now_ns,
         adjust(loop, event, ret_actions);
         break;
     case FORE_EVENT_VERDICT:
+        loop->must_hold = event->verdict.must_hold;
         fore_plan_on_verdict(loop, &event->verdict, ret_actions);
         break;
     case FORE_EVENT_PLUGGED:

@@ -446,9 +446,22 @@ static void on_pam_down(ForeLink *link, const GError *why, gpointer data)
         false);
 }
 
+/* The PAM says that it grants nothing before somebody has looked after it. */
+static void on_pam_event(ForeLink *link, const char *event, const json_t *ev_data, gpointer data)
+{
+    const char *what = json_string_value(json_object_get(ev_data, "what"));
+    const char *why = json_string_value(json_object_get(ev_data, "why"));
+
+    if (strcmp(event, "ALARM") == 0 && what != NULL && why != NULL) {
+        fore_agent_emit(data, NULL, "ALARM",
+                        json_pack("{s:s,s:s,s:s}", "source", "pam", "what", what, "why", why),
+                        true);
+    }
+}
+
 static void connect_pam(ForeAgent *agent)
 {
-    static const ForeLinkOps ops = {on_pam_up, on_pam_down, NULL};
+    static const ForeLinkOps ops = {on_pam_up, on_pam_down, on_pam_event};
     const char *pins[] = {agent->config->pam_pin, NULL};
     ForeChannelConfig channel = {
         .mode = FORE_CHANNEL_TLS_CLIENT, .identity = agent->identity, .pins = pins};

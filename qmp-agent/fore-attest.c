@@ -60,16 +60,20 @@ static void refuse(ForeAttest *a, const char *who, const char *why)
     ForeGrantRef ref = {0};
 
     g_snprintf(ref.reason, sizeof ref.reason, "%s:%s", who, why);
+    ref.must_hold = a->vm != NULL && a->vm->must_hold;
     finish(a, &ref, NULL);
 }
 
-/* A stable word where there is one ('foresee status' has the rest); else what happened. */
-static const char *why_not(const GError *error)
+/* A stable word where there is one ('foresee status' has the rest); else what happened.  A PAM that
+ * answers is reachable: what it cannot do now it says itself. */
+static const char *why_not(const ForeAttest *a, const GError *error)
 {
+    bool answered = a->vm != NULL && fore_link_is_up(fore_agent_pam(a->vm->agent));
+
     if (g_error_matches(error, FORE_ERROR, FORE_ERROR_TIMEOUT)) {
         return "timeout";
     }
-    if (g_error_matches(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE) ||
+    if ((g_error_matches(error, FORE_ERROR, FORE_ERROR_UNAVAILABLE) && !answered) ||
         g_error_matches(error, FORE_ERROR, FORE_ERROR_CLOSED)) {
         return "unreachable";
     }
@@ -114,8 +118,13 @@ static void on_finished(ForeWire *wire, const json_t *ret, const GError *error, 
     int64_t expires = 0;
 
     if (ret == NULL) {
-        refuse(a, "pam", why_not(error));
+        refuse(a, "pam", why_not(a, error));
         return;
+    }
+    ref.must_hold =
+        g_strcmp0(json_string_value(json_object_get(ret, "on-attest-failure")), "hold") == 0;
+    if (a->vm != NULL) {
+        a->vm->must_hold = ref.must_hold;
     }
     /* a warning is a yes with an exception that the signed policy allows */
     ref.affirmed = (g_strcmp0(verdict, "affirming") == 0 || g_strcmp0(verdict, "warning") == 0) &&
@@ -162,7 +171,7 @@ static void on_log_sent(ForeWire *wire, const json_t *ret, const GError *error, 
         return;
     }
     if (ret == NULL) {
-        refuse(a, "pam", why_not(error));
+        refuse(a, "pam", why_not(a, error));
         return;
     }
     g_byte_array_set_size(a->collected, 0);
@@ -262,7 +271,7 @@ static void on_begun(ForeWire *wire, const json_t *ret, const GError *error, gpo
     int64_t mask = 0;
 
     if (ret == NULL) {
-        refuse(a, "pam", why_not(error));
+        refuse(a, "pam", why_not(a, error));
         return;
     }
     if (a->vm == NULL) {

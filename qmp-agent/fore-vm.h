@@ -77,6 +77,7 @@ typedef struct ForeVm {
     GSList *enrols;      /* enrolments that wait for its SEA (fore-enrol.h) */
     json_t *verdict;     /* newest answer of the PAM, or NULL */
     uint64_t verdict_ns; /* when it came */
+    bool must_hold;      /* what it said of a refusal (on-attest-failure) */
     ForeReattest reattest;
     char *grant; /* newest grant (JWS) and the plan it is for */
     uint64_t grant_plan;

@@ -607,6 +607,27 @@ static void test_relief(Rig *rig)
     expect_none(rig, FORE_ACTION_GROW);
 }
 
+/* The stricter of the two policies wins: what the signed one says came with the refusal. */
+static void test_no_relief(Rig *rig)
+{
+    ForePlan plan;
+
+    rig->policy.relieve_memory = true;
+    rig->event.kind = FORE_EVENT_POLICY;
+    rig->event.policy = rig->policy;
+    feed(rig);
+    for (int i = 0; i < 2; i++) {
+        tick(rig, 2.5, 600);
+        plan = *expect(rig, FORE_ACTION_ATTEST);
+        rig->event.verdict.must_hold = true;
+        verdict(rig, plan, false, "no");
+        ticks(rig, 9, 2.5, 600);
+    }
+    rig->swapping = true;
+    tick(rig, 2.5, 600);
+    expect_none(rig, FORE_ACTION_ATTEST);
+}
+
 static void test_hostile_reason(Rig *rig)
 {
     ForePlan plan;
@@ -1145,6 +1166,7 @@ static const Case cases[] = {
     {"unasked-verdict-grows-nothing", test_unasked_verdict},
     {"insufficient-verdicts-grow-nothing", test_bad_verdicts},
     {"relief-asks-for-memory-alone", test_relief},
+    {"signed-policy-forbids-relief", test_no_relief},
     {"hostile-reason-is-defused", test_hostile_reason},
     {"observe-does-nothing", test_observe},
     {"recommend-notes-and-does-nothing", test_recommend},
