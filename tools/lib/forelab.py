@@ -331,7 +331,7 @@ class Swtpm:
     def argv(self):
         """For QEMU."""
         return ["-chardev", f"socket,id=vtpm0c,path={self.socket}", "-tpmdev", "emulator,id=tpm0,chardev=vtpm0c",
-                "-device", "tpm-crb,tpmdev=tpm0"]
+                "-device", "tpm-crb,tpmdev=tpm0,ppi=off"]
 
     def stop(self):
         if self.process:

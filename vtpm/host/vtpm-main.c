@@ -178,7 +178,8 @@ static int print_args(const ForeVtpmHost *host, const char *uuid)
     g_autofree char *socket = fore_vtpm_socket(host, uuid);
 
     printf("-chardev socket,id=foresee-vtpm,path=%s -tpmdev "
-           "emulator,id=foresee-tpm0,chardev=foresee-vtpm -device tpm-crb,tpmdev=foresee-tpm0\n",
+           "emulator,id=foresee-tpm0,chardev=foresee-vtpm -device "
+           "tpm-crb,tpmdev=foresee-tpm0,ppi=off\n",
            socket);
     return EXIT_OK;
 }
