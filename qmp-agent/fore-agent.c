@@ -11,6 +11,7 @@
 
 #include "common/fore-error.h"
 #include "common/fore-signed.h"
+#include "qmp-agent/fore-attest.h"
 #include "qmp-agent/fore-store-key.h"
 #include "qmp-agent/fore-train-job.h"
 #include "qmp-agent/fore-vm.h"
@@ -27,7 +28,8 @@ struct ForeAgent {
     ForeTrainJob *training;
     GPtrArray *stale; /* keys of ledger records to delete, while starting */
     ForeLink *pam;
-    GHashTable *vms; /* name -> ForeVm */
+    GHashTable *attests; /* set of ForeAttest under way */
+    GHashTable *vms;     /* name -> ForeVm */
     GSource *tick;
     ForeAgentEvent listener;
     gpointer listener_data;
@@ -63,6 +65,11 @@ ForeStore *fore_agent_store(ForeAgent *agent)
 ForeLedger *fore_agent_ledger(ForeAgent *agent)
 {
     return agent->ledger;
+}
+
+GHashTable *fore_agent_attests(ForeAgent *agent)
+{
+    return agent->attests;
 }
 
 ForeLink *fore_agent_pam(ForeAgent *agent)
@@ -528,6 +535,7 @@ ForeAgent *fore_agent_new(GMainContext *context, ForeConfig *config, GError **er
     agent->config = config;
     agent->lock_fd = -1;
     agent->started_ns = now_ns();
+    agent->attests = g_hash_table_new(NULL, NULL);
     agent->vms = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)fore_vm_free);
     agent->ledger = host_ledger(config);
     identity = g_build_filename(config->state_dir, "identity.pem", NULL);
@@ -561,6 +569,8 @@ void fore_agent_free(ForeAgent *agent)
     fore_train_job_free(agent->training);
     g_hash_table_unref(agent->vms);
     fore_link_free(agent->pam);
+    fore_attest_end_all(agent->attests);
+    g_hash_table_unref(agent->attests);
     fore_store_close(agent->store);
     fore_model_unref(agent->model);
     fore_ledger_free(agent->ledger);

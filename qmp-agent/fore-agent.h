@@ -32,8 +32,9 @@ const ForeConfig *fore_agent_config(const ForeAgent *agent);
 ForeIdentity *fore_agent_identity(ForeAgent *agent);
 ForeStore *fore_agent_store(ForeAgent *agent);
 ForeLedger *fore_agent_ledger(ForeAgent *agent);
-ForeLink *fore_agent_pam(ForeAgent *agent);    /* NULL: no PAM is configured */
-ForeModel *fore_agent_model(ForeAgent *agent); /* NULL: none trained */
+GHashTable *fore_agent_attests(ForeAgent *agent); /* set of ForeAttest under way */
+ForeLink *fore_agent_pam(ForeAgent *agent);       /* NULL: no PAM is configured */
+ForeModel *fore_agent_model(ForeAgent *agent);    /* NULL: none trained */
 uint64_t fore_agent_started_ns(const ForeAgent *agent);
 
 /** fore_agent_emit: an event of @vm (NULL: host): to the listener, and to the store's log when

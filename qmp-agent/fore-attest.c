@@ -17,6 +17,7 @@
 #define LOG_MAX   (16ll << 20) /* bytes of a list */
 
 struct ForeAttest {
+    ForeAgent *agent;
     ForeVm *vm;      /* NULL once the VM was removed */
     bool asks_guest; /* the reply that is awaited is the SEA's */
     ForePlan plan;
@@ -36,6 +37,7 @@ static const char *const log_names[] = {"firmware", "ima"};
 
 static void attest_free(ForeAttest *a)
 {
+    g_hash_table_remove(fore_agent_attests(a->agent), a);
     json_decref(a->evidence);
     json_decref(a->logs);
     g_byte_array_unref(a->collected);
@@ -297,6 +299,8 @@ void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gp
     ForeAttest *a = g_new0(ForeAttest, 1);
     ForeLink *pam = fore_agent_pam(vm->agent);
 
+    a->agent = vm->agent;
+    g_hash_table_add(fore_agent_attests(a->agent), a);
     a->vm = vm;
     vm->attests = g_slist_prepend(vm->attests, a);
     a->plan = *plan;
@@ -307,6 +311,18 @@ void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gp
     g_assert(pam != NULL);
     fore_link_execute(pam, "begin", json_pack("{s:s}", "vm", vm->uuid), a->timeout_ms / 2, on_begun,
                       a);
+}
+
+void fore_attest_end_all(GHashTable *attests)
+{
+    g_autoptr(GList) all = g_hash_table_get_keys(attests);
+
+    for (GList *l = all; l != NULL; l = l->next) {
+        ForeAttest *a = l->data;
+
+        a->vm = NULL;
+        refuse(a, "foreseed", "stopping");
+    }
 }
 
 void fore_attest_forget_vm(ForeVm *vm)

@@ -22,3 +22,6 @@ void fore_attest_start(ForeVm *vm, const ForePlan *plan, ForeAttestDone done, gp
 /** fore_attest_forget_vm: @vm goes away; its exchanges end with a NULL vm when their answers come
  */
 void fore_attest_forget_vm(ForeVm *vm);
+/** fore_attest_end_all: the agent ends, its link to the PAM is gone and no answer can come any
+ * more: what is under way ends with a NULL vm.  @attests: fore_agent_attests() */
+void fore_attest_end_all(GHashTable *attests);
