@@ -140,24 +140,25 @@ static bool child_trains(const char *path, const char *result, unsigned epochs)
     return WIFEXITED(status);
 }
 
-/* 8 rounds; 100 with -m slow. */
+#define KILLS 100
+
 static void test_killed(void)
 {
     g_autofree char *dir = g_dir_make_tmp("fore-checkpoint-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(dir, "checkpoint", NULL);
     g_autofree char *result = g_build_filename(dir, "weights", NULL);
-    unsigned rounds = g_test_slow() ? 100 : 8, kills = 0;
+    unsigned kills = 0;
     Keeper none = {0};
     g_autoptr(GBytes) whole = train(3, 1, NULL, &none, NULL);
     ForeRandom rng = {.state = 17};
 
-    while (kills < rounds) {
+    while (kills < KILLS) {
         g_autofree char *data = NULL;
         gsize size = 0;
 
         while (!child_trains(path, result, (unsigned)fore_random_below(&rng, 5))) {
             kills++;
-            g_assert_cmpuint(kills, <, rounds + 1000);
+            g_assert_cmpuint(kills, <, KILLS + 1000);
         }
         g_assert_true(g_file_get_contents(result, &data, &size, NULL));
         g_assert_cmpmem(data, size, g_bytes_get_data(whole, NULL), g_bytes_get_size(whole));
