@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "common/fore-bytes.h"
-#include "vtpm/attest/fore-public.h"
 
-#define RH_ENDORSEMENT 0x4000000b /* TPM_RH_ENDORSEMENT, Part 2, 7.4 */
+/* TPM_RH_ENDORSEMENT, Part 2, 7.4 */
+static const uint8_t endorsement[4] = {0x40, 0, 0, 0x0b};
 
 /* Judged bits.  noDA, stClear and adminWithPolicy change nothing about what a signature proves. */
 #define JUDGED                                                                                     \
@@ -62,26 +62,28 @@ static bool scheme_fits(const ForePublic *pub)
            pub->sym_alg == FORE_ALG_NULL;
 }
 
+ForeAkReason fore_ak_judge(const ForePublic *pub, GBytes *claimed_name)
+{
+    if ((pub->attributes & JUDGED) != WANTED || (pub->attributes & ~KNOWN) != 0) {
+        return FORE_AK_ATTRIBUTES;
+    }
+    if (!scheme_fits(pub)) {
+        return FORE_AK_SCHEME;
+    }
+    if (claimed_name != NULL &&
+        (g_bytes_get_size(claimed_name) != pub->name_size ||
+         memcmp(g_bytes_get_data(claimed_name, NULL), pub->name, pub->name_size) != 0)) {
+        return FORE_AK_NAME;
+    }
+    return FORE_AK_OK;
+}
+
 ForeAkReason fore_ak_check(GBytes *ak_public, GBytes *claimed_name)
 {
     g_auto(ForePublic) pub = {0};
     ForeAkReason reason = from_public(fore_public_init(&pub, ak_public));
 
-    if (reason != FORE_AK_OK) {
-        return reason;
-    }
-    if ((pub.attributes & JUDGED) != WANTED || (pub.attributes & ~KNOWN) != 0) {
-        return FORE_AK_ATTRIBUTES;
-    }
-    if (!scheme_fits(&pub)) {
-        return FORE_AK_SCHEME;
-    }
-    if (claimed_name != NULL &&
-        (g_bytes_get_size(claimed_name) != pub.name_size ||
-         memcmp(g_bytes_get_data(claimed_name, NULL), pub.name, pub.name_size) != 0)) {
-        return FORE_AK_NAME;
-    }
-    return FORE_AK_OK;
+    return reason == FORE_AK_OK ? fore_ak_judge(&pub, claimed_name) : reason;
 }
 
 GBytes *fore_ak_name(GBytes *ak_public)
@@ -103,13 +105,12 @@ char *fore_ak_name_hex(GBytes *ak_public)
 }
 
 /* QN = nameAlg || H(QN of the parent || name) */
-static GBytes *extend_name(GBytes *parent, const ForePublic *pub)
+static GBytes *extend_name(const uint8_t *parent, size_t n, const ForePublic *pub)
 {
     uint8_t text[2 * FORE_NAME_BYTES], out[FORE_NAME_BYTES];
-    size_t n = g_bytes_get_size(parent);
     unsigned size = 0;
 
-    memcpy(text, g_bytes_get_data(parent, NULL), n);
+    memcpy(text, parent, n);
     memcpy(text + n, pub->name, pub->name_size);
     memcpy(out, pub->name, 2);
     if (EVP_Digest(text, n + pub->name_size, out + 2, &size, fore_public_md(pub->name_alg), NULL) !=
@@ -119,25 +120,27 @@ static GBytes *extend_name(GBytes *parent, const ForePublic *pub)
     return g_bytes_new(out, 2 + size);
 }
 
+GBytes *fore_ak_primary_name(const ForePublic *pub)
+{
+    return extend_name(endorsement, sizeof(endorsement), pub);
+}
+
 GBytes *fore_ak_qualified_name(GBytes *ak_public, GBytes *parent_public)
 {
-    static const uint8_t root[4] = {RH_ENDORSEMENT >> 24, 0, 0, RH_ENDORSEMENT & 0xff};
-    g_autoptr(GBytes) above = g_bytes_new_static(root, sizeof(root));
     g_auto(ForePublic) ak = {0};
     g_auto(ForePublic) parent = {0};
+    g_autoptr(GBytes) above = NULL;
 
     if (fore_public_init(&ak, ak_public) != FORE_PUBLIC_OK) {
         return NULL;
     }
-    if (parent_public != NULL) {
-        GBytes *own;
-
-        if (fore_public_init(&parent, parent_public) != FORE_PUBLIC_OK) {
-            return NULL;
-        }
-        own = extend_name(above, &parent);
-        g_bytes_unref(above);
-        above = own;
+    if (parent_public == NULL) {
+        return fore_ak_primary_name(&ak);
     }
-    return above != NULL ? extend_name(above, &ak) : NULL;
+    if (fore_public_init(&parent, parent_public) != FORE_PUBLIC_OK) {
+        return NULL;
+    }
+    above = fore_ak_primary_name(&parent);
+    return above != NULL ? extend_name(g_bytes_get_data(above, NULL), g_bytes_get_size(above), &ak)
+                         : NULL;
 }

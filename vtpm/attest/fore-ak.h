@@ -5,8 +5,7 @@
  * credential is made for it; that a real TPM holds it is what activating the credential then
  * proves.
  */
-#include <glib.h>
-#include <stdbool.h>
+#include "vtpm/attest/fore-public.h"
 
 typedef enum {
     FORE_AK_OK,
@@ -28,6 +27,10 @@ const char *fore_ak_reason_name(ForeAkReason reason); /* "ak-attributes", ... */
  */
 ForeAkReason fore_ak_check(GBytes *ak_public, GBytes *claimed_name);
 
+/** fore_ak_judge: fore_ak_check() of a public area that was read already */
+ForeAkReason fore_ak_judge(const ForePublic *pub, GBytes *claimed_name);
+/** fore_ak_primary_name: fore_ak_qualified_name() of a primary key that was read already */
+GBytes *fore_ak_primary_name(const ForePublic *pub);
 /** fore_ak_name: nameAlg || digest (transfer full); NULL when @ak_public does not parse */
 GBytes *fore_ak_name(GBytes *ak_public);
 /** fore_ak_name_hex: the same as lower-case hex, as in claim "ak" of a grant (transfer full) */

@@ -102,17 +102,16 @@ static ForeQuoteReason read_signature(GBytes *bytes, Signature *ret)
 
 static ForeQuoteReason read_key(GBytes *ak_public, ForePublic *ret)
 {
-    /* Enrolment judged it already; a record that changed since must not slip through. */
-    switch (fore_ak_check(ak_public, NULL)) {
-    case FORE_AK_OK:
+    switch (fore_public_init(ret, ak_public)) {
+    case FORE_PUBLIC_OK:
         break;
-    case FORE_AK_KEY_WEAK:
+    case FORE_PUBLIC_WEAK:
         return FORE_QUOTE_KEY_WEAK;
     default:
         return FORE_QUOTE_KEY_INVALID;
     }
-    return fore_public_init(ret, ak_public) == FORE_PUBLIC_OK ? FORE_QUOTE_OK
-                                                              : FORE_QUOTE_KEY_INVALID;
+    /* Enrolment judged it already; a record that changed since must not slip through. */
+    return fore_ak_judge(ret, NULL) == FORE_AK_OK ? FORE_QUOTE_OK : FORE_QUOTE_KEY_INVALID;
 }
 
 static ForeQuoteReason fit(const Signature *sig, const ForePublic *key)
@@ -186,7 +185,7 @@ static bool verify(const Signature *sig, const ForePublic *key, GBytes *attest)
 }
 
 ForeQuoteReason fore_attest_signature(GBytes *ak_public, GBytes *attest, GBytes *signature,
-                                      uint16_t *ret_hash)
+                                      ForePublic *ret_key)
 {
     g_auto(ForePublic) key = {0};
     Signature sig;
@@ -204,7 +203,8 @@ ForeQuoteReason fore_attest_signature(GBytes *ak_public, GBytes *attest, GBytes 
     if (!verify(&sig, &key, attest)) {
         return FORE_QUOTE_SIGNATURE;
     }
-    *ret_hash = sig.hash;
+    *ret_key = key;
+    key.key = NULL; /* now the caller's */
     return FORE_QUOTE_OK;
 }
 
@@ -214,8 +214,8 @@ static bool same(const uint8_t *data, size_t size, GBytes *want)
            CRYPTO_memcmp(data, g_bytes_get_data(want, NULL), size) == 0;
 }
 
-ForeQuoteReason fore_attest_judge_head(const ForeAttestHead *head, GBytes *ak_public, GBytes *extra,
-                                       GBytes *signer)
+ForeQuoteReason fore_attest_judge_head(const ForeAttestHead *head, const ForePublic *ak,
+                                       GBytes *extra, GBytes *signer)
 {
     g_autoptr(GBytes) own = NULL;
 
@@ -223,7 +223,7 @@ ForeQuoteReason fore_attest_judge_head(const ForeAttestHead *head, GBytes *ak_pu
         return FORE_QUOTE_NONCE;
     }
     if (signer == NULL) {
-        signer = own = fore_ak_qualified_name(ak_public, NULL);
+        signer = own = fore_ak_primary_name(ak);
     }
     return signer != NULL && same(head->signer, head->signer_size, signer) ? FORE_QUOTE_OK
                                                                            : FORE_QUOTE_SIGNER;

@@ -5,6 +5,7 @@
  * used by fore-quote.c and fore-nvcert.c.
  */
 #include "common/fore-bytes.h"
+#include "vtpm/attest/fore-public.h"
 #include "vtpm/attest/fore-quote.h"
 
 /* TPMS_ATTEST up to the part that depends on its type; pointers into the caller's bytes. */
@@ -22,10 +23,13 @@ typedef struct {
  */
 ForeQuoteReason fore_attest_head(GBytes *bytes, uint16_t want_type, ForeAttestHead *ret,
                                  ForeCursor *ret_rest);
-/** fore_attest_signature: layout, key, scheme, hash, and whether it verifies; @ret_hash: TPM_ALG_ID
- * of the scheme's hash */
+/**
+ * fore_attest_signature: layout, key, scheme, hash, and whether it verifies
+ * @ret_key: (out caller-allocates): the AK as it was read, once for all that follows; written, with
+ * the TPM_ALG_ID of the scheme's hash in its scheme_hash, on FORE_QUOTE_OK only
+ */
 ForeQuoteReason fore_attest_signature(GBytes *ak_public, GBytes *attest, GBytes *signature,
-                                      uint16_t *ret_hash);
+                                      ForePublic *ret_key);
 /** fore_attest_judge_head: nonce and signer; @extra NULL refuses; @signer: see ForeQuoteExpect */
-ForeQuoteReason fore_attest_judge_head(const ForeAttestHead *head, GBytes *ak_public, GBytes *extra,
-                                       GBytes *signer);
+ForeQuoteReason fore_attest_judge_head(const ForeAttestHead *head, const ForePublic *ak,
+                                       GBytes *extra, GBytes *signer);

@@ -74,14 +74,15 @@ ForeNvcertReason fore_nvcert_verify(const ForeNvcertExpect *expect, GBytes *atte
     ForeCursor cur;
     const uint8_t *name, *content;
     size_t name_size = 0, content_size = 0;
-    uint16_t hash, offset;
+    uint16_t offset;
+    g_auto(ForePublic) key = {0};
     ForeQuoteReason why = fore_attest_head(attest, ST_ATTEST_NV, &head, &cur);
 
     if (why == FORE_QUOTE_OK) {
-        why = fore_attest_signature(expect->ak_public, attest, signature, &hash);
+        why = fore_attest_signature(expect->ak_public, attest, signature, &key);
     }
     if (why == FORE_QUOTE_OK) {
-        why = fore_attest_judge_head(&head, expect->ak_public, expect->extra, expect->signer);
+        why = fore_attest_judge_head(&head, &key, expect->extra, expect->signer);
     }
     if (why == FORE_QUOTE_OK) {
         name = fore_cursor_sized16(&cur, &name_size);

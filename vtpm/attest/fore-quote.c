@@ -183,12 +183,12 @@ static ForeQuoteReason judge_clock(const ForeTpmClock *last, ForeTpmClock *now, 
 }
 
 /* What the signature holds for. */
-static ForeQuoteReason judge_content(const ForeQuoteExpect *expect, const Attest *a, uint16_t hash,
-                                     ForeQuoteInfo *info)
+static ForeQuoteReason judge_content(const ForeQuoteExpect *expect, const Attest *a,
+                                     const ForePublic *key, ForeQuoteInfo *info)
 {
     ForeQuoteReason reason;
 
-    reason = fore_attest_judge_head(&a->head, expect->ak_public, expect->extra, expect->signer);
+    reason = fore_attest_judge_head(&a->head, key, expect->extra, expect->signer);
     if (reason != FORE_QUOTE_OK) {
         return reason;
     }
@@ -196,7 +196,7 @@ static ForeQuoteReason judge_content(const ForeQuoteExpect *expect, const Attest
     if (reason != FORE_QUOTE_OK) {
         return reason;
     }
-    if (!digest_fits(expect, a, hash)) {
+    if (!digest_fits(expect, a, key->scheme_hash)) {
         return FORE_QUOTE_PCR_DIGEST;
     }
     if (a->head.firmware < expect->min_firmware) {
@@ -211,15 +211,15 @@ ForeQuoteReason fore_quote_verify(const ForeQuoteExpect *expect, GBytes *attest,
                                   ForeQuoteInfo *ret)
 {
     ForeQuoteInfo info = {0};
+    g_auto(ForePublic) key = {0};
     Attest a;
-    uint16_t hash = 0;
     ForeQuoteReason reason = read_attest(attest, &a);
 
     if (reason == FORE_QUOTE_OK) {
-        reason = fore_attest_signature(expect->ak_public, attest, signature, &hash);
+        reason = fore_attest_signature(expect->ak_public, attest, signature, &key);
     }
     if (reason == FORE_QUOTE_OK) {
-        reason = judge_content(expect, &a, hash, &info);
+        reason = judge_content(expect, &a, &key, &info);
     }
     if (reason == FORE_QUOTE_OK && ret != NULL) {
         *ret = info;
