@@ -94,6 +94,24 @@ uint64_t fore_cursor_le64(ForeCursor *cur)
     return take_le(cur, 8);
 }
 
+float fore_cursor_f32(ForeCursor *cur)
+{
+    uint32_t bits = fore_cursor_le32(cur);
+    float v;
+
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
+double fore_cursor_f64(ForeCursor *cur)
+{
+    uint64_t bits = fore_cursor_le64(cur);
+    double v;
+
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+
 const uint8_t *fore_cursor_sized16(ForeCursor *cur, size_t *ret_size)
 {
     size_t size = fore_cursor_be16(cur);
@@ -146,6 +164,22 @@ void fore_put_le32(GByteArray *out, uint32_t v)
 void fore_put_le64(GByteArray *out, uint64_t v)
 {
     put(out, v, 8, false);
+}
+
+void fore_put_f32(GByteArray *out, float v)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &v, sizeof(bits));
+    fore_put_le32(out, bits);
+}
+
+void fore_put_f64(GByteArray *out, double v)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &v, sizeof(bits));
+    fore_put_le64(out, bits);
 }
 
 char *fore_hex_encode(const void *data, size_t size)

@@ -25,6 +25,9 @@ uint64_t fore_cursor_be64(ForeCursor *cur);
 uint16_t fore_cursor_le16(ForeCursor *cur);
 uint32_t fore_cursor_le32(ForeCursor *cur);
 uint64_t fore_cursor_le64(ForeCursor *cur);
+/** fore_cursor_f32, fore_cursor_f64: IEEE 754, little-endian; any bits, NaN and infinity too */
+float fore_cursor_f32(ForeCursor *cur);
+double fore_cursor_f64(ForeCursor *cur);
 
 /** fore_cursor_take: @n bytes, borrowed from the buffer; NULL (and poisoned) when fewer are left */
 const uint8_t *fore_cursor_take(ForeCursor *cur, size_t n);
@@ -44,6 +47,8 @@ void fore_put_be64(GByteArray *out, uint64_t v);
 void fore_put_le16(GByteArray *out, uint16_t v);
 void fore_put_le32(GByteArray *out, uint32_t v);
 void fore_put_le64(GByteArray *out, uint64_t v);
+void fore_put_f32(GByteArray *out, float v);
+void fore_put_f64(GByteArray *out, double v);
 
 /**
  * fore_hex_encode: lower-case hex of @size bytes

@@ -31,14 +31,6 @@
 
 G_STATIC_ASSERT(FORE_TRAIN_FINGERPRINT == SUM_LEN);
 
-static void put_f64(GByteArray *out, double v)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &v, sizeof(bits));
-    fore_put_le64(out, bits);
-}
-
 static void put_reals(GByteArray *out, const ForeReal *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -48,15 +40,6 @@ static void put_reals(GByteArray *out, const ForeReal *v, size_t n)
         memcpy(&bits, &f, sizeof(bits));
         fore_put_le32(out, bits);
     }
-}
-
-static double read_f64(ForeCursor *cur)
-{
-    uint64_t bits = fore_cursor_le64(cur);
-    double v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
 }
 
 /* Returns: false when one of them is not finite */
@@ -144,10 +127,10 @@ GBytes *fore_train_checkpoint(const ForeTrainer *tr)
     g_byte_array_append(out, tr->fingerprint, FORE_TRAIN_FINGERPRINT);
     fore_put_le32(out, tr->epoch);
     fore_put_le64(out, tr->adam->t);
-    put_f64(out, tr->best_loss);
+    fore_put_f64(out, tr->best_loss);
     fore_put_le32(out, tr->facts.epochs);
-    put_f64(out, tr->facts.loss);
-    put_f64(out, tr->facts.validation_loss);
+    fore_put_f64(out, tr->facts.loss);
+    fore_put_f64(out, tr->facts.validation_loss);
     put_reals(out, tr->params, tr->n_params);
     put_reals(out, tr->best, tr->n_params);
     put_reals(out, tr->adam->m, tr->n_params);
@@ -239,10 +222,10 @@ bool fore_checkpoint_restore(ForeTrainer *tr, const void *data, size_t size, GEr
     }
     tr->epoch = fore_cursor_le32(&cur);
     tr->adam->t = fore_cursor_le64(&cur);
-    tr->best_loss = read_f64(&cur);
+    tr->best_loss = fore_cursor_f64(&cur);
     tr->facts.epochs = fore_cursor_le32(&cur);
-    tr->facts.loss = read_f64(&cur);
-    tr->facts.validation_loss = read_f64(&cur);
+    tr->facts.loss = fore_cursor_f64(&cur);
+    tr->facts.validation_loss = fore_cursor_f64(&cur);
     if (tr->epoch > tr->config.max_epochs || tr->facts.epochs > tr->epoch || isnan(tr->best_loss) ||
         !isfinite(tr->facts.loss) || !isfinite(tr->facts.validation_loss)) {
         return refuse(error, "its counters make no sense");

@@ -45,40 +45,6 @@ bool fore_series_model_fits(const ForeSeriesModel *m, const ForeSeriesConfig *c)
     return ok;
 }
 
-static void put_f64(GByteArray *out, double v)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &v, sizeof(bits));
-    fore_put_le64(out, bits);
-}
-
-static void put_f32(GByteArray *out, float v)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &v, sizeof(bits));
-    fore_put_le32(out, bits);
-}
-
-static double read_f64(ForeCursor *cur)
-{
-    uint64_t bits = fore_cursor_le64(cur);
-    double v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
-static float read_f32(ForeCursor *cur)
-{
-    uint32_t bits = fore_cursor_le32(cur);
-    float v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
 static void sha256(const void *data, size_t size, uint8_t ret_sum[SUM_LEN])
 {
     g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
@@ -92,13 +58,13 @@ static void put_forest(GByteArray *out, const ForeForest *forest)
 {
     fore_put_le32(out, forest->n_feature);
     fore_put_le32(out, forest->n_tree);
-    put_f32(out, forest->base);
+    fore_put_f32(out, forest->base);
     for (unsigned t = 0; t < forest->n_tree; t++) {
         fore_put_le32(out, forest->root[t + 1] - forest->root[t]);
         for (uint32_t i = forest->root[t]; i < forest->root[t + 1]; i++) {
             fore_put_le16(out, forest->node[i].feature);
             fore_put_le16(out, forest->node[i].left);
-            put_f32(out, forest->node[i].value);
+            fore_put_f32(out, forest->node[i].value);
         }
     }
 }
@@ -120,19 +86,19 @@ GBytes *fore_series_model_encode(const ForeSeriesModel *m)
     }
     fore_put_le32(out, m->shape.n_level);
     for (unsigned q = 0; q < m->shape.n_level; q++) {
-        put_f64(out, m->level[q]);
+        fore_put_f64(out, m->level[q]);
     }
     fore_put_le32(out, m->shape.hidden);
     fore_put_le32(out, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
-        put_f32(out, (float)m->params[i]);
+        fore_put_f32(out, (float)m->params[i]);
     }
     for (unsigned i = 0; i < m->shape.n_target * m->shape.n_level; i++) {
         put_forest(out, m->forest[i]);
     }
     fore_put_le64(out, m->rows);
     fore_put_le64(out, m->seed);
-    put_f64(out, m->loss);
+    fore_put_f64(out, m->loss);
     sha256(out->data, out->len, sum);
     g_byte_array_append(out, sum, SUM_LEN);
     return g_byte_array_free_to_bytes(out);
@@ -178,7 +144,7 @@ static bool read_head(ForeCursor *cur, ForeSeriesModel *m, GError **error)
         return refuse(error, "number of levels out of range");
     }
     for (unsigned q = 0; q < m->shape.n_level; q++) {
-        m->level[q] = read_f64(cur);
+        m->level[q] = fore_cursor_f64(cur);
         if (!(m->level[q] > (q > 0 ? m->level[q - 1] : 0.0) && m->level[q] < 1.0)) {
             return refuse(error, "levels do not rise within 0..1");
         }
@@ -196,7 +162,7 @@ static bool read_params(ForeCursor *cur, ForeSeriesModel *m, GError **error)
     }
     m->params = g_new(ForeReal, n);
     for (size_t i = 0; i < n; i++) {
-        float v = read_f32(cur);
+        float v = fore_cursor_f32(cur);
 
         if (!(fabsf(v) <= MAX_PARAM)) {
             return refuse(error, "a parameter is not a sane number");
@@ -213,7 +179,7 @@ static ForeForest *read_forest(ForeCursor *cur, unsigned n_feature)
 
     forest->n_feature = fore_cursor_le32(cur);
     forest->n_tree = fore_cursor_le32(cur);
-    forest->base = read_f32(cur);
+    forest->base = fore_cursor_f32(cur);
     if (forest->n_feature != n_feature || forest->n_tree < 1 ||
         forest->n_tree > FORE_FOREST_MAX_TREE) {
         return NULL;
@@ -230,7 +196,7 @@ static ForeForest *read_forest(ForeCursor *cur, unsigned n_feature)
 
             node.feature = fore_cursor_le16(cur);
             node.left = fore_cursor_le16(cur);
-            node.value = read_f32(cur);
+            node.value = fore_cursor_f32(cur);
             g_array_append_val(nodes, node);
         }
         forest->root[t + 1] = nodes->len;
@@ -268,7 +234,7 @@ ForeSeriesModel *fore_series_model_decode(const void *data, size_t size, GError 
     }
     m->rows = fore_cursor_le64(&cur);
     m->seed = fore_cursor_le64(&cur);
-    m->loss = read_f64(&cur);
+    m->loss = fore_cursor_f64(&cur);
     if (!fore_cursor_finished(&cur) || !isfinite(m->loss)) {
         refuse(error, "wrong length");
         return NULL;

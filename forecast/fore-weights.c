@@ -14,40 +14,6 @@
 #define SUM_LEN   32
 #define MAX_PARAM 1e6 /* no trained weight comes near; beyond it products could overflow */
 
-static void put_f64(GByteArray *out, double v)
-{
-    uint64_t bits;
-
-    memcpy(&bits, &v, sizeof(bits));
-    fore_put_le64(out, bits);
-}
-
-static void put_f32(GByteArray *out, float v)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &v, sizeof(bits));
-    fore_put_le32(out, bits);
-}
-
-static double read_f64(ForeCursor *cur)
-{
-    uint64_t bits = fore_cursor_le64(cur);
-    double v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
-static float read_f32(ForeCursor *cur)
-{
-    uint32_t bits = fore_cursor_le32(cur);
-    float v;
-
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
 static void sha256(const void *data, size_t size, uint8_t ret_sum[SUM_LEN])
 {
     g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
@@ -86,26 +52,26 @@ GBytes *fore_model_encode(const ForeModel *model)
     }
     fore_put_le32(out, FORE_N_QUANTILE);
     for (unsigned k = 0; k < FORE_N_QUANTILE; k++) {
-        put_f64(out, fore_quantiles[k]);
+        fore_put_f64(out, fore_quantiles[k]);
     }
     memcpy(norm, &model->norm, sizeof(norm));
     fore_put_le32(out, FORE_FEATURE_NORM_DOUBLES);
     for (size_t i = 0; i < FORE_FEATURE_NORM_DOUBLES; i++) {
-        put_f64(out, norm[i]);
+        fore_put_f64(out, norm[i]);
     }
     fore_put_le64(out, model->facts.samples);
     fore_put_le64(out, model->facts.seed);
     fore_put_le32(out, model->facts.epochs);
-    put_f64(out, model->facts.loss);
-    put_f64(out, model->facts.validation_loss);
-    put_f64(out, model->facts.naive_validation_loss);
+    fore_put_f64(out, model->facts.loss);
+    fore_put_f64(out, model->facts.validation_loss);
+    fore_put_f64(out, model->facts.naive_validation_loss);
     fore_put_le32(out, FORE_MODEL_N_OUT);
     for (unsigned i = 0; i < FORE_MODEL_N_OUT; i++) {
-        put_f64(out, model->prior[i / FORE_N_QUANTILE][i % FORE_N_QUANTILE]);
+        fore_put_f64(out, model->prior[i / FORE_N_QUANTILE][i % FORE_N_QUANTILE]);
     }
     fore_put_le32(out, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
-        put_f32(out, (float)model->params[i]);
+        fore_put_f32(out, (float)model->params[i]);
     }
     sha256(out->data, out->len, sum);
     g_byte_array_append(out, sum, SUM_LEN);
@@ -157,7 +123,7 @@ static bool read_outputs(ForeCursor *cur, GError **error)
     }
     same = fore_cursor_le32(cur) == FORE_N_QUANTILE;
     for (unsigned k = 0; same && k < FORE_N_QUANTILE; k++) {
-        same = read_f64(cur) == fore_quantiles[k];
+        same = fore_cursor_f64(cur) == fore_quantiles[k];
     }
     return same || refuse(error, "its quantiles are not those of this build", RETRAIN);
 }
@@ -170,7 +136,7 @@ static bool read_norm(ForeCursor *cur, ForeFeatureNorm *norm, GError **error)
         return refuse(error, "wrong number of normalisation constants", RETRAIN);
     }
     for (size_t i = 0; i < FORE_FEATURE_NORM_DOUBLES; i++) {
-        all[i] = read_f64(cur);
+        all[i] = fore_cursor_f64(cur);
     }
     memcpy(norm, all, sizeof(*norm));
     if (!fore_cursor_ok(cur) || !fore_features_norm_is_valid(norm)) {
@@ -184,9 +150,9 @@ static bool read_facts(ForeCursor *cur, ForeModelFacts *facts, GError **error)
     facts->samples = fore_cursor_le64(cur);
     facts->seed = fore_cursor_le64(cur);
     facts->epochs = fore_cursor_le32(cur);
-    facts->loss = read_f64(cur);
-    facts->validation_loss = read_f64(cur);
-    facts->naive_validation_loss = read_f64(cur);
+    facts->loss = fore_cursor_f64(cur);
+    facts->validation_loss = fore_cursor_f64(cur);
+    facts->naive_validation_loss = fore_cursor_f64(cur);
     if (!isfinite(facts->loss) || !isfinite(facts->validation_loss) ||
         !isfinite(facts->naive_validation_loss)) {
         return refuse(error, "a recorded loss is not finite", RETRAIN);
@@ -199,7 +165,7 @@ static bool read_prior(ForeCursor *cur, double ret[][FORE_N_QUANTILE], GError **
     bool fine = fore_cursor_le32(cur) == FORE_MODEL_N_OUT;
 
     for (unsigned i = 0; fine && i < FORE_MODEL_N_OUT; i++) {
-        double level = read_f64(cur);
+        double level = fore_cursor_f64(cur);
 
         /* written so that NaN is refused */
         fine = level >= FORE_CALIBRATION_MIN && level <= FORE_CALIBRATION_MAX;
@@ -222,7 +188,7 @@ static ForeReal *read_params(ForeCursor *cur, const ForeLstmShape *shape, GError
     }
     params = g_new(ForeReal, expected);
     for (size_t i = 0; i < expected; i++) {
-        params[i] = (ForeReal)read_f32(cur);
+        params[i] = (ForeReal)fore_cursor_f32(cur);
         if (!isfinite(params[i]) || fabs((double)params[i]) > MAX_PARAM) {
             g_set_error(error, FORE_ERROR, FORE_ERROR_INVALID,
                         "weights file: parameter %zu is %g; " RETRAIN, i, (double)params[i]);
